@@ -1,0 +1,68 @@
+# `make` alone lists what there is to make.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+GO ?= go
+FUZZTIME ?= 10s
+BENCH ?= .
+RACE ?= ./...
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/jetsam for this machine
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X jetsam/cmd/jetsam/command.build=$(VERSION)' -o bin/ ./cmd/jetsam
+
+.PHONY: demo
+demo: ## show the whole round trip: a server, two backups, a restore, a comparison
+	$(GO) run ./cmd/jetsam demo
+
+.PHONY: test
+test: ## run all tests; needs nothing but Go
+	@command -v restic >/dev/null || echo 'restic is not installed: the tests that hold our repositories against it are skipped'
+	$(GO) test -timeout 20m ./...
+
+.PHONY: race
+race: ## run the tests with the race detector; needs a C compiler (RACE=./... for which packages)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(RACE)
+
+.PHONY: interop
+interop: ## run the tests against the real restic, which must be installed
+	@command -v restic >/dev/null || { echo 'restic is not installed: apt-get install restic, brew install restic, …' >&2; exit 1; }
+	JETSAM_REQUIRE_RESTIC=1 $(GO) test -count=1 -timeout 20m -run 'Restic' ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet here and as Windows and macOS see it, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted with gofmt:" $$unformatted >&2; exit 1; }
+	$(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: licenses
+licenses: ## check the licences of everything the program is built from
+	$(GO) run ./scripts/licenses
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target of every package for FUZZTIME (10s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## run the benchmarks (BENCH=regexp for some of them)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+.PHONY: cover
+cover: ## how much of the code the tests reach; opens nothing, writes cover.out
+	$(GO) test -timeout 20m -coverpkg=./... -coverprofile=cover.out ./...
+	@$(GO) tool cover -func=cover.out | tail -n 1
+
+.PHONY: release
+release: ## build dist/ for linux, darwin and windows, amd64 and arm64, with checksums
+	scripts/release.sh '$(VERSION)' dist
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist cover.out

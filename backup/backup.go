@@ -1,0 +1,284 @@
+// Package backup carries streams from a server into a repository, one snapshot a run.
+//
+// Every chosen stream is captured whole through the server's snapshot API, decoded, checked and stored as package streamlog lays it out.
+// A stream that cannot be captured is named in the snapshot and in the result; the others are kept.
+// A capture that was cut short never becomes part of a snapshot.
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"jetsam/jetstream"
+	"jetsam/repo"
+	"jetsam/snapshot"
+	"jetsam/storage"
+	"jetsam/streamlog"
+)
+
+// errOldServer: only since 2.15 are snapshots archives of messages.
+var errOldServer = errors.New("needs nats-server 2.15 or newer")
+
+// Options says what to back up, and how. The zero value of each field works.
+type Options struct {
+	Selection   streamlog.Selection
+	Host        string         // groups snapshots; empty: the cluster's name, the server's name, or its address
+	Tags        []string       // of the snapshot
+	NoConsumers bool           // leave consumers out
+	Concurrency int            // streams captured at a time; 0: as many as there are processors, at most four
+	Time        time.Time      // of the snapshot; zero: when the run began
+	IdleTimeout time.Duration  // how long a server may send nothing; 0: the default of package jetstream
+	Progress    func(Progress) // called from several goroutines, often; must be quick
+}
+
+// Progress tells how far the capture of a stream is.
+type Progress struct {
+	Stream        string
+	Messages      uint64 // so far
+	TotalMessages uint64 // that the stream had when the capture began
+	Bytes         uint64 // of subjects, headers and payloads, so far
+	TotalBytes    uint64 // that the server reports for the stream in its store; an estimate for Bytes
+	Done          bool   // the capture ended
+	Err           error  // why it failed
+}
+
+// Result is what a run did.
+type Result struct {
+	Snapshot *snapshot.Snapshot
+	ID       storage.ID // zero where nothing was saved
+	Account  string
+	Streams  []StreamResult // in the order of their names
+	Stats    repo.WriteStats
+	Began    time.Time
+	Took     time.Duration
+}
+
+// StreamResult is what became of one stream.
+type StreamResult struct {
+	Name      string
+	Messages  uint64
+	Bytes     uint64 // of subjects, headers and payloads
+	FirstSeq  uint64 // of the first and last message, 0 where there are none
+	LastSeq   uint64
+	Consumers int
+	NewBytes  uint64 // stored bytes that the repository did not have
+	Removed   uint64 // messages that the server removed while the stream was captured
+	Torn      string // why messages may be missing that the server did not remove; empty: none are
+	Captured  time.Time
+	Took      time.Duration
+	Err       error // why it is not in the snapshot
+}
+
+// Failed are the streams that are not in the snapshot, or not whole.
+func (r *Result) Failed() []StreamResult {
+	return slices.DeleteFunc(slices.Clone(r.Streams), func(s StreamResult) bool { return s.Err == nil && s.Torn == "" })
+}
+
+// Plan returns the streams that Run would capture, in the order of their names.
+func Plan(ctx context.Context, conn *jetstream.Conn, sel streamlog.Selection) ([]*jetstream.StreamInfo, error) {
+	all, err := conn.Streams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string]*jetstream.StreamInfo, len(all))
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i], byName[s.Name] = s.Name, s
+	}
+	picked, err := sel.Pick(names)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*jetstream.StreamInfo, len(picked))
+	for i, name := range picked {
+		out[i] = byName[name]
+	}
+	return out, nil
+}
+
+// Run captures the chosen streams and stores them as one snapshot.
+//
+// The result tells of each stream; an error means that no snapshot was written. Where every chosen stream fails,
+// Run returns the result and the first stream's error. What is selected and does not exist is *streamlog.UnmatchedError.
+func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*Result, error) {
+	began := time.Now()
+	if !conn.Server().AtLeast(2, 15) {
+		return nil, fmt.Errorf("server %s has version %s: backup %w", conn.Server().Name, conn.Server().Version, errOldServer)
+	}
+	account, err := conn.Account(ctx)
+	if err != nil {
+		return nil, err
+	}
+	streams, err := Plan(ctx, conn, o.Selection)
+	if err != nil {
+		return nil, err
+	}
+	index, err := r.LoadIndex(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	w, err := r.NewWriter(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	b := &run{conn: conn, w: w, polynomial: r.Polynomial(), account: account, o: o, began: began}
+	return b.run(ctx, streams)
+}
+
+type run struct {
+	conn       *jetstream.Conn
+	w          *repo.Writer
+	polynomial uint64
+	account    jetstream.AccountInfo
+	o          Options
+	began      time.Time
+}
+
+func (b *run) run(ctx context.Context, streams []*jetstream.StreamInfo) (*Result, error) {
+	captures, err := b.captureAll(ctx, streams)
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{Account: b.account.Name, Began: b.began}
+	for _, c := range captures {
+		res.Streams = append(res.Streams, c.StreamResult)
+	}
+	if err := nothingCaptured(res.Streams); err != nil {
+		res.Took = time.Since(b.began)
+		return res, err
+	}
+	root, _, err := streamlog.SaveAccount(ctx, b.w, b.describeAccount(res.Streams), nodes(captures), b.snapshotTime())
+	if err != nil {
+		return nil, err
+	}
+	res.Snapshot = b.snapshot()
+	res.Snapshot.Tree = root
+	if res.ID, err = b.w.Commit(ctx, res.Snapshot); err != nil {
+		return nil, err
+	}
+	res.Stats = b.w.Stats()
+	res.Took = time.Since(b.began)
+	return res, nil
+}
+
+// captureAll captures the streams, several at a time. Its error is one that ends the run: of the repository, or of ctx.
+func (b *run) captureAll(ctx context.Context, streams []*jetstream.StreamInfo) ([]*capture, error) {
+	captures := make([]*capture, len(streams))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(b.concurrency())
+	for i, s := range streams {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			var err error
+			captures[i], err = b.capture(gctx, s)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return captures, ctx.Err()
+}
+
+func (b *run) concurrency() int {
+	if b.o.Concurrency > 0 {
+		return b.o.Concurrency
+	}
+	return min(4, runtime.GOMAXPROCS(0))
+}
+
+// nothingCaptured is the first failure where all streams failed.
+func nothingCaptured(streams []StreamResult) error {
+	if len(streams) == 0 {
+		return nil
+	}
+	for _, s := range streams {
+		if s.Err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("none of %d streams could be captured: %w", len(streams), streams[0].Err)
+}
+
+func nodes(captures []*capture) []*snapshot.Node {
+	var out []*snapshot.Node
+	for _, c := range captures {
+		if c.Err == nil {
+			out = append(out, c.node)
+		}
+	}
+	return out
+}
+
+func (b *run) describeAccount(streams []StreamResult) *streamlog.Account {
+	server := b.conn.Server()
+	a := &streamlog.Account{
+		Format:   streamlog.FormatVersion,
+		Account:  b.account.Name,
+		Server:   streamlog.AccountServer{Name: server.Name, Version: server.Version, Cluster: server.Cluster, Domain: b.account.Domain},
+		Limits:   b.account.Raw,
+		Captured: []streamlog.CapturedStream{},
+		Failed:   []streamlog.FailedStream{},
+	}
+	for _, s := range streams {
+		if s.Err != nil {
+			a.Failed = append(a.Failed, streamlog.FailedStream{Name: s.Name, Error: s.Err.Error()})
+			continue
+		}
+		a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Captured: s.Captured, LastSeq: s.LastSeq})
+	}
+	return a
+}
+
+func (b *run) snapshotTime() time.Time {
+	if !b.o.Time.IsZero() {
+		return b.o.Time
+	}
+	return b.began
+}
+
+func (b *run) snapshot() *snapshot.Snapshot {
+	return &snapshot.Snapshot{
+		Time:     b.snapshotTime(),
+		Paths:    b.paths(),
+		Hostname: b.host(),
+		Tags:     b.o.Tags,
+	}
+}
+
+// paths are what was selected, so that snapshots of the same selection form a group.
+func (b *run) paths() []string {
+	account := "/" + streamlog.EscapeName(b.account.Name)
+	if b.o.Selection.All {
+		return []string{account}
+	}
+	var out []string
+	for _, name := range b.o.Selection.Names {
+		out = append(out, account+"/"+name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// host is a name that stays the same from run to run: a server's name is empty where it was made up at start.
+func (b *run) host() string {
+	server := b.conn.Server()
+	switch {
+	case b.o.Host != "":
+		return b.o.Host
+	case server.Cluster != "":
+		return server.Cluster
+	case server.Name != "":
+		return server.Name
+	}
+	return server.Host
+}

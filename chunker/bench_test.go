@@ -1,0 +1,50 @@
+package chunker
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/restic/chunker"
+)
+
+const benchPolynomial = 0x3DA3358B4DC173
+
+func benchData(n int) []byte {
+	data := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	return data
+}
+
+func BenchmarkCutter(b *testing.B) {
+	data := benchData(32 << 20)
+	for _, size := range []struct {
+		name   string
+		record int
+	}{{"230B", 230}, {"1KiB", 1 << 10}, {"1MiB", 1 << 20}} {
+		b.Run(size.name+"/jetsam", func(b *testing.B) {
+			c, err := New(benchPolynomial)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				for rest := data; len(rest) > 0; {
+					n := min(size.record, len(rest))
+					c.Ends(rest[:n])
+					rest = rest[n:]
+				}
+			}
+		})
+		b.Run(size.name+"/restic", func(b *testing.B) {
+			c := chunker.NewBase(benchPolynomial)
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				for rest := data; len(rest) > 0; {
+					n := min(size.record, len(rest))
+					c.NextSplitPoint(rest[:n])
+					rest = rest[n:]
+				}
+			}
+		})
+	}
+}

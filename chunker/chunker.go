@@ -1,0 +1,113 @@
+// Package chunker decides where the blobs of a stream end.
+//
+// A rolling hash over the last 64 bytes, restic's Rabin fingerprint with the
+// repository's polynomial, proposes split points that depend on nothing but the
+// bytes before them. A blob ends with the record in which a split point falls,
+// so that it always holds whole records:
+//
+//	records     |  1  |  2  |    3    | 4 |   5   |    6    | …
+//	split point              ^                        ^
+//	blobs       |        first        |      second         | …
+//
+// A split point is where the blob has MinSize bytes or more and the low 20 bits
+// of the hash are zero, or where it has MaxSize bytes: exactly where package
+// github.com/restic/chunker puts one, if each blob is given to it afresh.
+//
+// Readers take any cuts, but versions of jetsam that cut differently would share
+// no blobs, so these rules are part of the format.
+package chunker
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/restic/chunker"
+)
+
+// Part of the format.
+const (
+	// MinSize is how many bytes stand before a split point at least.
+	MinSize = 512 << 10
+	// AverageSize is how many bytes follow on MinSize up to a split point, on average.
+	AverageSize = 1 << averageBits
+	// MaxSize is how many bytes stand before a split point at most.
+	MaxSize = 8 << 20
+	// LargePayload is the size from which a message's payload gets blobs of its own.
+	LargePayload = 128 << 10
+
+	// averageBits is how many low bits of the hash are zero at a split point.
+	averageBits = 20
+	// degree is that of all polynomials that restic, and jetsam, give repositories.
+	degree = 53
+)
+
+// ErrPolynomial is returned for a polynomial that no repository has.
+var ErrPolynomial = errors.New("unusable chunker polynomial")
+
+// Cutter finds the ends of blobs. It is not safe for concurrent use.
+type Cutter struct {
+	pol   chunker.Pol
+	hash  *hash
+	count int // bytes since the last end
+}
+
+// New returns a Cutter for the chunker_polynomial of the repository's config: an
+// irreducible polynomial over GF(2) of degree 53, given as its coefficients.
+func New(polynomial uint64) (*Cutter, error) {
+	pol := chunker.Pol(polynomial)
+	if d := pol.Deg(); d != degree {
+		return nil, fmt.Errorf("%w %#x: of degree %d, not %d", ErrPolynomial, polynomial, d, degree)
+	}
+	if !pol.Irreducible() {
+		return nil, fmt.Errorf("%w %#x: it has factors", ErrPolynomial, polynomial)
+	}
+	return &Cutter{pol: pol, hash: newHash(pol)}, nil
+}
+
+// Reset forgets the records since the last end, as if a blob had ended here.
+func (c *Cutter) Reset() {
+	c.count = 0
+	c.hash.reset()
+}
+
+// Ends takes the next record, and says whether the blob ends with it. If so, the
+// next record is the first of another blob.
+func (c *Cutter) Ends(record []byte) bool {
+	if c.count+len(record) >= MaxSize || c.splits(record) {
+		c.Reset()
+		return true
+	}
+	c.count += len(record)
+	return false
+}
+
+// splits reports whether a split point that the hash gives falls in the record.
+// The bytes from which no hash reaches up to MinSize are passed over.
+func (c *Cutter) splits(record []byte) bool {
+	unhashed := min(max(MinSize-windowSize-c.count, 0), len(record))
+	untested := min(max(MinSize-1-c.count, unhashed), len(record))
+	c.hash.roll(record[unhashed:untested])
+	return c.hash.find(record[untested:])
+}
+
+// Split cuts one large payload: into itself if it is no larger than MaxSize, and
+// otherwise at its split points. The pieces point into payload. It neither looks
+// at what Ends has seen nor changes it.
+func (c *Cutter) Split(payload []byte) [][]byte {
+	if len(payload) <= MaxSize {
+		return [][]byte{payload}
+	}
+	base := chunker.NewBase(c.pol,
+		chunker.WithBaseBoundaries(MinSize, MaxSize),
+		chunker.WithBaseAverageBits(averageBits))
+	var pieces [][]byte
+	for len(payload) > 0 {
+		n := base.NextSplitPoint(payload)
+		if n < 0 {
+			n = len(payload)
+		}
+		pieces = append(pieces, payload[:n:n])
+		payload = payload[n:]
+	}
+	return pieces
+}

@@ -1,0 +1,252 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"jetsam/backup"
+	"jetsam/jetstream"
+	"jetsam/repo"
+)
+
+// backedUpReport is what became of one stream.
+type backedUpReport struct {
+	MessageType string  `json:"message_type"` // "stream"
+	Name        string  `json:"name"`
+	Messages    uint64  `json:"messages"`
+	Bytes       uint64  `json:"bytes"` // of subjects, headers and payloads
+	FirstSeq    uint64  `json:"first_seq"`
+	LastSeq     uint64  `json:"last_seq"`
+	Consumers   int     `json:"consumers"`
+	Added       uint64  `json:"bytes_added"`       // stored, after compression and encryption
+	Removed     uint64  `json:"removed,omitempty"` // messages that the server removed meanwhile
+	Torn        string  `json:"torn,omitempty"`    // why messages may be missing
+	Seconds     float64 `json:"seconds"`
+	Error       string  `json:"error,omitempty"` // why it is not in the snapshot
+}
+
+// backupReport is what a run did.
+type backupReport struct {
+	MessageType string    `json:"message_type"` // "summary"
+	ID          string    `json:"snapshot_id"`
+	Parent      string    `json:"parent,omitempty"`
+	Time        time.Time `json:"time"`
+	Host        string    `json:"host"`
+	Account     string    `json:"account"`
+	Streams     int       `json:"streams"` // in the snapshot
+	Failed      int       `json:"failed_streams"`
+	Messages    uint64    `json:"messages"`
+	Bytes       uint64    `json:"bytes"`
+	Added       uint64    `json:"bytes_added"` // to the repository, its bookkeeping included
+	Seconds     float64   `json:"seconds"`
+
+	streams []backedUpReport
+}
+
+func newBackupReport(res *backup.Result) *backupReport {
+	r := &backupReport{
+		MessageType: "summary", ID: res.ID.String(), Time: res.Snapshot.Time, Host: res.Snapshot.Hostname,
+		Account: res.Account, Seconds: res.Took.Seconds(), Added: res.Stats.AddedBytes(),
+	}
+	for _, s := range res.Streams {
+		report := backedUpReport{
+			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
+			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Seconds: s.Took.Seconds(),
+		}
+		if s.Err != nil {
+			report.Error = s.Err.Error()
+			r.Failed++
+		} else {
+			r.Streams++
+			r.Messages += s.Messages
+			r.Bytes += s.Bytes
+		}
+		r.streams = append(r.streams, report)
+	}
+	return r
+}
+
+func (r *backupReport) text(o *output) {
+	l := newListing("Stream", "Messages>", "Size>", "Added>", "Consumers>", "")
+	for _, s := range r.streams {
+		switch {
+		case s.Error != "":
+			l.row(s.Name, "", "", "", "", "FAILED")
+		case s.Torn != "":
+			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "TORN")
+		default:
+			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "")
+		}
+	}
+	o.table(l)
+	o.printf("snapshot %s saved: %s, %s messages, %s; added %s to the repository in %s\n",
+		r.ID[:10], plural(r.Streams, "stream"), formatCount(r.Messages), formatSize(r.Bytes), formatSize(r.Added), clock(r.Seconds))
+}
+
+func (p *program) backupCommand() *cli.Command {
+	return p.command(needsRepository|needsServer, &cli.Command{
+		Name:      "backup",
+		Usage:     "back up streams: one snapshot a run",
+		ArgsUsage: "[STREAM…]",
+		Description: "Streams are chosen by name or glob ('KV_*'), or with --all. Of each, the snapshot holds configuration, state, messages\n" +
+			"and consumers. A stream that cannot be read is reported, the others are kept, and the exit code is 3.",
+		Flags: append(selectionFlags(),
+			&cli.StringSliceFlag{Name: "tag", Usage: "add `TAG[,TAG…]` to the snapshot"},
+			&cli.StringFlag{Name: "host", Usage: "call the source `NAME` instead of by its cluster's or server's name; snapshots are grouped by it"},
+			&cli.BoolFlag{Name: "no-consumers", Usage: "leave consumers out"},
+			&cli.IntFlag{Name: "concurrency", Usage: "capture `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
+			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of now"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be backed up, and stop there"},
+		),
+		Action: p.backup,
+	})
+}
+
+func (p *program) backup(c *cli.Context) error {
+	o, err := p.backupOptions(c)
+	if err != nil {
+		return err
+	}
+	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
+		conn, err := connect(ctx, c)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if c.Bool("dry-run") {
+			return p.planBackup(ctx, conn, o)
+		}
+		return p.runBackup(ctx, conn, r, o)
+	})
+}
+
+func (p *program) backupOptions(c *cli.Context) (backup.Options, error) {
+	sel, err := selection(c, c.Args().Slice())
+	if err != nil {
+		return backup.Options{}, err
+	}
+	if !sel.All && len(sel.Names) == 0 {
+		return backup.Options{}, usagef("which streams? give names or globs, or --all")
+	}
+	o := backup.Options{Selection: sel, Host: c.String("host"), Tags: splitTags(c.StringSlice("tag")), NoConsumers: c.Bool("no-consumers")}
+	if o.Concurrency, err = concurrency(c); err != nil {
+		return o, err
+	}
+	if text := c.String("time"); text != "" {
+		if o.Time, err = parseTime(text, p.now()); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// splitTags takes lists apart at their commas, as restic does: no tag holds a comma.
+func splitTags(lists []string) []string {
+	var tags []string
+	for _, list := range lists {
+		for tag := range strings.SplitSeq(list, ",") {
+			if tag = strings.TrimSpace(tag); tag != "" && !slices.Contains(tags, tag) {
+				tags = append(tags, tag)
+			}
+		}
+	}
+	return tags
+}
+
+// maxConcurrency is the most streams at a time; each takes tens of MiB of memory.
+const maxConcurrency = 64
+
+func concurrency(c *cli.Context) (int, error) {
+	n := c.Int("concurrency")
+	if c.IsSet("concurrency") && (n < 1 || n > maxConcurrency) {
+		return 0, usagef("--concurrency %d is out of range; it is 1 to %d", n, maxConcurrency)
+	}
+	return n, nil
+}
+
+// plannedReport is a stream that would be backed up.
+type plannedReport struct {
+	MessageType string `json:"message_type"` // "planned_stream"
+	Name        string `json:"name"`
+	Messages    uint64 `json:"messages"`
+	Bytes       uint64 `json:"bytes"` // in the server's store
+	Consumers   int    `json:"consumers"`
+}
+
+func (p *program) planBackup(ctx context.Context, conn *jetstream.Conn, o backup.Options) error {
+	streams, err := backup.Plan(ctx, conn, o.Selection)
+	if err != nil {
+		return err
+	}
+	l := newListing("Stream", "Messages>", "On the server>", "Consumers>")
+	var messages, bytes uint64
+	for _, s := range streams {
+		if p.out.json {
+			p.out.printJSON(plannedReport{"planned_stream", s.Name, s.Messages, s.Bytes, s.Consumers})
+		}
+		l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), s.Consumers)
+		messages, bytes = messages+s.Messages, bytes+s.Bytes
+	}
+	if !p.out.json {
+		p.out.table(l)
+		p.out.printf("would back up %s, %s messages, %s on the server; nothing was written\n", plural(len(streams), "stream"), formatCount(messages), formatSize(bytes))
+	}
+	return nil
+}
+
+func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o backup.Options) error {
+	bars := p.showProgress("message")
+	o.Progress = func(x backup.Progress) {
+		bars.report(step{name: x.Stream, done: x.Messages, total: x.TotalMessages, bytes: x.Bytes, ended: x.Done})
+	}
+	res, err := backup.Run(ctx, conn, r, o)
+	bars.finish()
+	if err != nil {
+		if res != nil {
+			p.warnOfStreams(res.Streams)
+		}
+		return err
+	}
+	p.warnOfStreams(res.Streams)
+	report := newBackupReport(res)
+	if p.out.json {
+		for _, s := range report.streams {
+			p.out.printJSON(s)
+		}
+	}
+	p.out.print(report)
+	return partialBackup(res)
+}
+
+// warnOfStreams tells of each stream that is not in the snapshot, or not whole.
+func (p *program) warnOfStreams(streams []backup.StreamResult) {
+	for _, s := range streams {
+		switch {
+		case s.Err != nil:
+			p.out.warn("stream %s was not backed up: %v", s.Name, s.Err)
+		case s.Torn != "":
+			p.out.warn("stream %s: messages may be missing: %s", s.Name, s.Torn)
+		case s.Removed > 0:
+			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
+		}
+	}
+}
+
+// partialBackup is the error of a run that saved a snapshot, but not all of what was asked for.
+func partialBackup(res *backup.Result) error {
+	failed := res.Failed()
+	if len(failed) == 0 {
+		return nil
+	}
+	names := make([]string, len(failed))
+	for i, s := range failed {
+		names[i] = s.Name
+	}
+	return &partialError{fmt.Sprintf("snapshot %s was saved, but %d of %d streams are not in it, or not whole: %s\nthe warnings above say why; mend that and run the backup again",
+		res.ID.Short(), len(failed), len(res.Streams), strings.Join(names, ", "))}
+}

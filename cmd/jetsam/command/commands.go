@@ -1,0 +1,24 @@
+package command
+
+import "github.com/urfave/cli/v2"
+
+// commands are all commands, in the order of help.
+func (p *program) commands() []*cli.Command {
+	return []*cli.Command{
+		p.initCommand(),
+		p.backupCommand(),
+		p.snapshotsCommand(),
+		p.lsCommand(),
+		p.restoreCommand(),
+		p.statsCommand(),
+		p.keyCommand(),
+		p.unlockCommand(),
+		p.listCommand(),
+		p.catCommand(),
+		p.demoCommand(),
+		p.versionCommand(),
+		p.completionCommand(),
+		p.helpCommand(),
+		p.completeCommand(),
+	}
+}

@@ -1,0 +1,147 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+// report is what a command found out: encoding/json writes it for programs, text for people.
+// Its JSON object has a message_type.
+type report interface {
+	text(o *output)
+}
+
+// output is where a command's results and remarks go.
+type output struct {
+	stdout, stderr io.Writer
+	json           bool // results as one JSON object a line, remarks too
+	quiet          bool // no progress, no remarks but warnings
+	verbose        bool
+	noProgress     bool
+
+	mu  sync.Mutex
+	bar *bar  // the live bar on stderr that a remark must not tear; nil without one
+	err error // the first failure to write to stdout
+}
+
+// print writes a result to stdout.
+func (o *output) print(r report) {
+	if !o.json {
+		r.text(o)
+		return
+	}
+	o.printJSON(r)
+}
+
+// printJSON writes v to stdout as a JSON object on a line of its own.
+func (o *output) printJSON(v any) {
+	line, err := jsonLine(v)
+	if err != nil {
+		o.fail(err)
+		return
+	}
+	o.write(line)
+}
+
+func jsonLine(v any) ([]byte, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode result: %w", err)
+	}
+	return []byte(b.String()), nil
+}
+
+// printf writes text to stdout; control characters in it are made visible.
+func (o *output) printf(format string, args ...any) {
+	o.write([]byte(visible(fmt.Sprintf(format, args...))))
+}
+
+func (o *output) write(p []byte) {
+	if o.err != nil {
+		return
+	}
+	if _, err := o.stdout.Write(p); err != nil {
+		o.fail(fmt.Errorf("write standard output: %w", err))
+	}
+}
+
+func (o *output) fail(err error) {
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+// failure is what kept results from being written. A reader that went away, like head, is none.
+func (o *output) failure() error {
+	if errors.Is(o.err, syscall.EPIPE) {
+		return nil
+	}
+	return o.err
+}
+
+// remark is what a command says on stderr, in JSON.
+type remark struct {
+	MessageType string `json:"message_type"` // "note" or "warning"
+	Message     string `json:"message"`
+}
+
+// note says on stderr what a person would like to know; --quiet leaves it out.
+func (o *output) note(format string, args ...any) {
+	if !o.quiet {
+		o.remark("note", "", fmt.Sprintf(format, args...))
+	}
+}
+
+// detail is a note for --verbose.
+func (o *output) detail(format string, args ...any) {
+	if o.verbose {
+		o.note(format, args...)
+	}
+}
+
+// warn says on stderr what a person must know.
+func (o *output) warn(format string, args ...any) {
+	o.remark("warning", "warning: ", fmt.Sprintf(format, args...))
+}
+
+func (o *output) remark(kind, prefix, message string) {
+	if !o.json {
+		o.stderrLine(prefix + message)
+		return
+	}
+	if line, err := jsonLine(remark{kind, message}); err == nil {
+		o.stderrLine(strings.TrimSuffix(string(line), "\n"))
+	}
+}
+
+// stderrLine writes one line to stderr, above the bar where there is one.
+func (o *output) stderrLine(line string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text := visible(line) + "\n"
+	if o.bar != nil {
+		text = o.bar.around(text)
+	}
+	io.WriteString(o.stderr, text) // nobody is left to tell if this fails
+}
+
+// isTerminal says whether w is a terminal that a person looks at.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// hasColor says whether w shows colours; https://no-color.org.
+func hasColor(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == ""
+}

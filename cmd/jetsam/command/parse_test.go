@@ -1,0 +1,115 @@
+package command
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestParseTime(t *testing.T) {
+	zone := time.FixedZone("CET", 3600)
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, zone)
+	for _, tc := range []struct{ in, want string }{
+		{"2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"},
+		{"2026-11-22T10:00:00.123456789+02:00", "2026-11-22T08:00:00.123456789Z"},
+		{"2026-11-22 10:00", "2026-11-22T09:00:00Z"},
+		{"2026-11-22 10:00:30", "2026-11-22T09:00:30Z"},
+		{"2026-11-22 10:00:30.5", "2026-11-22T09:00:30.5Z"},
+		{"2026-11-22", "2026-11-21T23:00:00Z"},
+		{"@1795341600", "2026-11-22T10:00:00Z"},
+		{"@0", "1970-01-01T00:00:00Z"},
+		{"@-1", "1969-12-31T23:59:59Z"},
+		{"90s", "2026-11-22T10:58:30Z"},
+		{"2h", "2026-11-22T09:00:00Z"},
+		{"3d", "2026-11-19T11:00:00Z"},
+		{"2w", "2026-11-08T11:00:00Z"},
+		{"1w2d3h", "2026-11-13T08:00:00Z"},
+		{"0s", "2026-11-22T11:00:00Z"},
+	} {
+		got, err := parseTime(tc.in, now)
+		if err != nil {
+			t.Errorf("parseTime(%q): %v", tc.in, err)
+			continue
+		}
+		if s := got.UTC().Format(time.RFC3339Nano); s != tc.want {
+			t.Errorf("parseTime(%q) = %s, want %s", tc.in, s, tc.want)
+		}
+	}
+	for _, in := range []string{"", "yesterday", "@", "@x", "@1e9", "@999999999999999", "-2h", "3x", "d", "w", "1d-2h", "2026-13-01", "2026-11-22T10:00", "99999999w"} {
+		if got, err := parseTime(in, now); err == nil {
+			t.Errorf("parseTime(%q) = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		want int64
+	}{
+		{"1", 1}, {"4096", 4096}, {"4096B", 4096}, {"500K", 500 << 10}, {"500k", 500 << 10}, {"16MiB", 16 << 20},
+		{"16M", 16 << 20}, {"1.5G", 3 << 29}, {"2T", 2 << 40}, {" 7M ", 7 << 20},
+	} {
+		if got, err := parseSize(tc.in); err != nil || got != tc.want {
+			t.Errorf("parseSize(%q) = %d, %v, want %d", tc.in, got, err, tc.want)
+		}
+	}
+	for _, in := range []string{"", "M", "-1M", "0", "1X", "1 2", "NaN", "Inf", "1e30", "9999999999T"} {
+		if got, err := parseSize(in); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", in, got)
+		}
+	}
+}
+
+func TestFormatCount(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567", 1<<64 - 1: "18,446,744,073,709,551,615"} {
+		if got := formatCount(n); got != want {
+			t.Errorf("formatCount(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestSplitWords(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		want []string
+	}{
+		{"", nil},
+		{"pass show backup", []string{"pass", "show", "backup"}},
+		{"  pass\tshow\n", []string{"pass", "show"}},
+		{`echo 'two words' "and three more"`, []string{"echo", "two words", "and three more"}},
+		{`echo a'b'"c"`, []string{"echo", "abc"}},
+		{`echo ''`, []string{"echo", ""}},
+		{`echo a\ b \"`, []string{"echo", "a b", `"`}},
+		{`echo '\'`, []string{"echo", `\`}},
+		{`echo "a\"b"`, []string{"echo", `a"b`}},
+		{"echo $HOME;ls|wc", []string{"echo", "$HOME;ls|wc"}},
+	} {
+		if got, err := splitWords(tc.in); err != nil || !slices.Equal(got, tc.want) {
+			t.Errorf("splitWords(%q) = %q, %v, want %q", tc.in, got, err, tc.want)
+		}
+	}
+	for _, in := range []string{`echo "`, `echo 'a`, `echo \`} {
+		if got, err := splitWords(in); err == nil {
+			t.Errorf("splitWords(%q) = %q, want an error", in, got)
+		}
+	}
+}
+
+func TestVisible(t *testing.T) {
+	for _, tc := range []struct{ name, in, want string }{
+		{"plain", "ORDERS", "ORDERS"},
+		{"unicode", "Ünïcode 注文", "Ünïcode 注文"},
+		{"line ends and tabs stay", "a\n\tb", "a\n\tb"},
+		{"escape sequence", "\x1b[2Jx", `\u001b[2Jx`},
+		{"carriage return", "a\rb", `a\u000db`},
+		{"C1 control", "a\u009bb", `a\u009bb`},
+		{"not UTF-8", "a\xffb", `a\xffb`},
+		{"replacement character stays", "a\uFFFDb", "a\uFFFDb"},
+		{"text turned around", "a\u202eb", `a\u202eb`},
+	} {
+		if got := visible(tc.in); got != tc.want {
+			t.Errorf("%s: visible(%q) = %q, want %q", tc.name, tc.in, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"jetsam/repo"
+	"jetsam/storage"
+	"jetsam/storage/local"
+)
+
+// location is where the repository is. A flag goes before the environment.
+func (p *program) location() (string, error) {
+	direct, file := p.flag("repo"), p.flag("repository-file")
+	if direct != "" && file != "" {
+		return "", usagef("both --repo and --repository-file; which one is it?")
+	}
+	if direct == "" && file == "" {
+		direct, file = os.Getenv("JETSAM_REPOSITORY"), os.Getenv("JETSAM_REPOSITORY_FILE")
+	}
+	if direct == "" && file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read the repository's location: %w", err)
+		}
+		direct = strings.TrimSpace(string(text))
+	}
+	if direct == "" {
+		return "", usagef("no repository named: give --repo LOCATION, --repository-file FILE, or set JETSAM_REPOSITORY or JETSAM_REPOSITORY_FILE")
+	}
+	return directory(direct)
+}
+
+// directory takes the prefix "local:" off a location, and refuses the places that this version cannot reach.
+func directory(location string) (string, error) {
+	if dir, ok := strings.CutPrefix(location, "local:"); ok {
+		location = dir
+	}
+	scheme, _, found := strings.Cut(location, ":")
+	if found && slices.Contains([]string{"s3", "gs", "azure", "b2", "swift", "sftp", "rest", "rclone", "nats"}, scheme) {
+		return "", usagef("a repository at %s: is not supported by this version, which keeps repositories in directories", scheme)
+	}
+	if location == "" {
+		return "", usagef("the repository's location is empty")
+	}
+	return filepath.Clean(location), nil
+}
+
+// repositoryOptions are the options that the flags give.
+func (p *program) repositoryOptions(c *cli.Context) (repo.Options, error) {
+	o := repo.Options{
+		KeyHint: c.String("key-hint"),
+		NoLock:  c.Bool("no-lock"),
+		Version: programName + " " + Version,
+		Warn:    func(err error) { p.out.warn("%v", err) },
+	}
+	var err error
+	if mode := c.String("compression"); mode != "" {
+		if o.Compression, err = repo.ParseCompression(mode); err != nil {
+			return o, usagef("compression mode %q is not known; it is auto, off, fastest, better or max", mode)
+		}
+	}
+	if c.IsSet("pack-size") {
+		mib := c.Uint("pack-size")
+		if mib < 4 || mib > 128 {
+			return o, usagef("pack size %d MiB is out of range; it is 4 to 128", mib)
+		}
+		o.PackSize = int(mib) << 20
+	}
+	if wait := c.String("retry-lock"); wait != "" {
+		if o.RetryLock, err = parseDuration(wait); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// openRepository opens the repository that the flags name. Whoever calls it calls the returned function at the end.
+func (p *program) openRepository(c *cli.Context) (*repo.Repo, func(), error) {
+	dir, err := p.location()
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := p.repositoryOptions(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	be, err := openDirectory(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	pw, err := p.repositoryPassword(c.Context, passwordQuestion())
+	if err != nil {
+		be.Close()
+		return nil, nil, err
+	}
+	r, err := repo.Open(c.Context, be, pw, o)
+	if err != nil {
+		be.Close()
+		return nil, nil, fmt.Errorf("open repository %s: %w", dir, err)
+	}
+	return r, func() { be.Close() }, nil
+}
+
+// openDirectory opens the directory, before a password is asked for: what is not there needs none.
+func openDirectory(dir string) (storage.Backend, error) {
+	be, err := local.Open(dir)
+	switch {
+	case errors.Is(err, storage.ErrNotExist):
+		return nil, fmt.Errorf("open repository %s: %w", dir, repo.ErrNoRepository)
+	case err != nil:
+		return nil, fmt.Errorf("open repository %s: %w", dir, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "config")); errors.Is(err, fs.ErrNotExist) {
+		be.Close()
+		return nil, fmt.Errorf("open repository %s: %w", dir, repo.ErrNoRepository)
+	}
+	return be, nil
+}
+
+// opened runs f with the repository that the flags name.
+func (p *program) opened(c *cli.Context, f func(context.Context, *repo.Repo) error) error {
+	r, closeRepository, err := p.openRepository(c)
+	if err != nil {
+		return err
+	}
+	defer closeRepository()
+	return f(c.Context, r)
+}
+
+// reading runs f with the repository that the flags name, opened and locked for reading.
+func (p *program) reading(c *cli.Context, f func(context.Context, *repo.Repo) error) error {
+	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
+		lock, err := r.Lock(ctx, false)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(lock.Context(), r), lock.Release())
+	})
+}
+
+// loadIndex loads the index. Index files that cannot be read were warned of then.
+func (p *program) loadIndex(ctx context.Context, r *repo.Repo) (*repo.Reader, error) {
+	bars := p.showProgress("index file")
+	defer bars.finish()
+	return r.LoadIndex(ctx, func(done, total int) {
+		bars.report(step{name: "index", done: uint64(done), total: uint64(total), ended: done == total})
+	})
+}

@@ -1,0 +1,276 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"jetsam/repo"
+	"jetsam/restore"
+	"jetsam/snapshot"
+)
+
+// restoredReport is what became, or would become, of one stream.
+type restoredReport struct {
+	MessageType string   `json:"message_type"` // "stream", or "planned_stream" of a dry run
+	Name        string   `json:"name"`
+	Messages    uint64   `json:"messages"`
+	Bytes       uint64   `json:"bytes"` // that were or would be sent
+	FirstSeq    uint64   `json:"first_seq,omitempty"`
+	LastSeq     uint64   `json:"last_seq,omitempty"`
+	Consumers   int      `json:"consumers"`
+	Outcome     string   `json:"outcome"` // "restored", "verified", "skipped", "failed"; of a dry run "restore", "skip", "conflict", "damaged"
+	Warnings    []string `json:"warnings,omitempty"`
+	Seconds     float64  `json:"seconds,omitempty"`
+	Error       string   `json:"error,omitempty"`
+}
+
+// restoreReport is what a run did, or would do.
+type restoreReport struct {
+	MessageType string  `json:"message_type"` // "summary", or "plan" of a dry run
+	Snapshot    string  `json:"snapshot_id"`
+	Streams     int     `json:"streams"` // restored
+	Skipped     int     `json:"skipped_streams"`
+	Failed      int     `json:"failed_streams"`
+	Messages    uint64  `json:"messages"`
+	Bytes       uint64  `json:"bytes"`
+	Verified    bool    `json:"verified"` // every message and consumer was read back and is equal
+	Seconds     float64 `json:"seconds,omitempty"`
+
+	streams []restoredReport
+}
+
+func (r *restoreReport) text(o *output) {
+	l := newListing("Stream", "Messages>", "Size>", "Consumers>", "")
+	for _, s := range r.streams {
+		l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), s.Consumers, s.Outcome)
+	}
+	o.table(l)
+	if r.MessageType == "plan" {
+		o.printf("would restore %s, %s messages, from snapshot %s; nothing was changed\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10])
+		return
+	}
+	equal := ""
+	if r.Verified {
+		equal = ", every message and consumer read back and equal"
+	}
+	o.printf("restored %s, %s messages, from snapshot %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10], clock(r.Seconds), equal)
+}
+
+// add counts a stream.
+func (r *restoreReport) add(s restoredReport) {
+	switch s.Outcome {
+	case "restored", "verified", "restore":
+		r.Streams++
+		r.Messages += s.Messages
+		r.Bytes += s.Bytes
+	case "skipped", "skip":
+		r.Skipped++
+	default:
+		r.Failed++
+	}
+	r.streams = append(r.streams, s)
+}
+
+func (p *program) printRestore(r *restoreReport) {
+	if p.out.json {
+		for _, s := range r.streams {
+			p.out.printJSON(s)
+		}
+	}
+	p.out.print(r)
+}
+
+func (p *program) restoreCommand() *cli.Command {
+	return p.command(needsRepository|needsServer|needsSnapshots, &cli.Command{
+		Name:      "restore",
+		Usage:     "restore streams into a server",
+		ArgsUsage: "[SNAPSHOT] [STREAM…]",
+		Description: "SNAPSHOT is an ID, the beginning of one, or latest, which is also meant where nothing is given. Without names or globs,\n" +
+			"all streams of the snapshot are restored. What cannot be restored is refused before anything is changed; a stream that\n" +
+			"exists on the server is never touched.",
+		Flags: append(selectionFlags(),
+			&cli.BoolFlag{Name: "no-consumers", Usage: "leave consumers out"},
+			&cli.BoolFlag{Name: "skip-existing", Usage: "leave out streams that exist on the server, instead of refusing"},
+			&cli.BoolFlag{Name: "verify", Usage: "read every restored message and consumer back and compare"},
+			&cli.IntFlag{Name: "concurrency", Usage: "restore `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be restored, and stop there"},
+		),
+		Action: p.restore,
+	})
+}
+
+func (p *program) restore(c *cli.Context) error {
+	name, o, err := restoreOptions(c)
+	if err != nil {
+		return err
+	}
+	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
+		sn, err := snapshotSelector(c).find(ctx, r, name)
+		if err != nil {
+			return err
+		}
+		rd, err := p.loadIndex(ctx, r)
+		if err != nil {
+			return err
+		}
+		conn, err := connect(ctx, c)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		var bars *progress
+		o.Progress = func(x restore.Progress) { bars.report(restoreStep(x)) }
+		plan, err := restore.NewPlan(ctx, rd, sn, conn, o)
+		if plan != nil {
+			p.warnOfPlan(plan)
+		}
+		if plan != nil && c.Bool("dry-run") {
+			p.printRestore(newPlanReport(plan))
+		}
+		if err != nil || c.Bool("dry-run") {
+			return summarised(err)
+		}
+		bars = p.showProgress("message")
+		res, err := plan.Run(ctx)
+		bars.finish()
+		return errors.Join(err, p.restored(plan, res))
+	})
+}
+
+// restoreOptions are the snapshot's name and what the flags say.
+func restoreOptions(c *cli.Context) (name string, o restore.Options, err error) {
+	name, streams := snapshot.Latest, c.Args().Slice()
+	if len(streams) > 0 {
+		name, streams = streams[0], streams[1:]
+	}
+	if o.Selection, err = selection(c, streams); err != nil {
+		return name, o, err
+	}
+	o.Selection.All = len(o.Selection.Names) == 0
+	o.NoConsumers = c.Bool("no-consumers")
+	o.SkipExisting = c.Bool("skip-existing")
+	o.Verify = c.Bool("verify")
+	o.Concurrency, err = concurrency(c)
+	return name, o, err
+}
+
+func restoreStep(x restore.Progress) step {
+	s := step{name: x.Stream, done: x.Messages, total: x.Total, bytes: x.Bytes, ended: x.Done}
+	if x.Stage != restore.Sending {
+		s.stage = x.Stage
+	}
+	return s
+}
+
+// warnOfPlan tells of what the user may not expect, of each stream.
+func (p *program) warnOfPlan(plan *restore.Plan) {
+	for _, s := range plan.Streams {
+		if s.Skip {
+			p.out.note("stream %s exists on the server and is left as it is", s.Name)
+			continue
+		}
+		for _, w := range s.Warnings {
+			p.out.warn("stream %s: %s", s.Name, w)
+		}
+	}
+}
+
+func newPlanReport(plan *restore.Plan) *restoreReport {
+	r := &restoreReport{MessageType: "plan", Snapshot: plan.Snapshot.ID().String()}
+	for _, s := range plan.Streams {
+		report := restoredReport{
+			MessageType: "planned_stream", Name: s.Name, Messages: s.Messages, Bytes: s.ArchiveSize, Consumers: s.Consumers,
+			Warnings: s.Warnings, Outcome: "restore",
+		}
+		switch {
+		case s.Damage != nil:
+			report.Outcome, report.Error = "damaged", s.Damage.Error()
+		case s.Skip:
+			report.Outcome = "skip"
+		case len(s.Conflicts) > 0:
+			report.Outcome, report.Error = "conflict", s.Conflicts[0].Reason
+		}
+		r.add(report)
+	}
+	return r
+}
+
+// conflictsError is a *restore.ConflictError of many streams, in two lines.
+type conflictsError struct{ *restore.ConflictError }
+
+func (e *conflictsError) Unwrap() error { return e.ConflictError }
+
+// shownConflicts is how many conflicts a message tells in full.
+const shownConflicts = 3
+
+func (e *conflictsError) Error() string {
+	var names []string
+	for _, c := range e.Conflicts {
+		if !slices.Contains(names, c.Stream) {
+			names = append(names, c.Stream)
+		}
+	}
+	first := e.Conflicts[0]
+	return fmt.Sprintf("%s cannot be restored: %s\nthe first, %s: %s; %s; --dry-run shows them all",
+		plural(len(names), "stream"), strings.Join(names, ", "), first.Stream, first.Reason, first.Advice)
+}
+
+// summarised shortens the error of a plan with many conflicts.
+func summarised(err error) error {
+	var conflict *restore.ConflictError
+	if errors.As(err, &conflict) && len(conflict.Conflicts) > shownConflicts {
+		return &conflictsError{conflict}
+	}
+	return err
+}
+
+// restored prints what a run did, and returns the error of one that did not do all.
+func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
+	r := &restoreReport{MessageType: "summary", Snapshot: plan.Snapshot.ID().String(), Seconds: res.Took.Seconds()}
+	for _, s := range res.Streams {
+		report := restoredReport{
+			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
+			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Outcome: "restored",
+		}
+		switch {
+		case s.Err != nil:
+			report.Outcome, report.Error = "failed", s.Err.Error()
+		case s.Skipped:
+			report.Outcome = "skipped"
+		case s.Verified:
+			report.Outcome = "verified"
+		}
+		r.add(report)
+	}
+	r.Verified = plan.Options.Verify && r.Failed == 0
+	failed := res.Failed()
+	if len(failed) == 1 && len(res.Streams) == 1 {
+		return failed[0].Err
+	}
+	for _, s := range failed {
+		p.out.warn("%v", s.Err)
+	}
+	p.printRestore(r)
+	return partialRestore(res, failed)
+}
+
+// partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
+func partialRestore(res *restore.Result, failed []restore.StreamResult) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	if len(failed) == len(res.Streams) {
+		return fmt.Errorf("none of %d streams was restored; the first: %w", len(failed), failed[0].Err)
+	}
+	names := make([]string, len(failed))
+	for i, s := range failed {
+		names[i] = s.Name
+	}
+	return &partialError{fmt.Sprintf("%d of %d streams were not restored: %s\nthe warnings above say why, and what is left of them on the server",
+		len(failed), len(res.Streams), strings.Join(names, ", "))}
+}

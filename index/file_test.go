@@ -1,0 +1,349 @@
+package index
+
+import (
+	stdcmp "cmp"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"jetsam/blob"
+	"jetsam/pack"
+	"jetsam/storage"
+)
+
+// The document as encoding/json sees it: the oracle for Encode and Decode.
+type fileJSON struct {
+	Supersedes []storage.ID `json:"supersedes,omitempty"`
+	Packs      []packJSON   `json:"packs"`
+}
+
+type packJSON struct {
+	ID    storage.ID `json:"id"`
+	Blobs []blobJSON `json:"blobs"`
+}
+
+type blobJSON struct {
+	ID          blob.ID   `json:"id"`
+	Type        blob.Kind `json:"type"`
+	Offset      uint32    `json:"offset"`
+	Length      uint32    `json:"length"`
+	PlainLength uint32    `json:"uncompressed_length,omitempty"`
+}
+
+func toJSON(f *File) fileJSON {
+	doc := fileJSON{Supersedes: f.Supersedes}
+	for _, p := range f.Packs {
+		out := packJSON{ID: p.ID}
+		for _, b := range p.Blobs {
+			out.Blobs = append(out.Blobs, blobJSON{b.Handle.ID, b.Handle.Kind, b.Offset, b.Length, b.PlainLength})
+		}
+		doc.Packs = append(doc.Packs, out)
+	}
+	return doc
+}
+
+func TestEncodeEqualsEncodingJSON(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	packs := randomPacks(rand.New(rand.NewPCG(seed, 0)), 50, 1000)
+	got, err := Encode(packs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := json.Marshal(toJSON(&File{Packs: packs}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("Encode differs from encoding/json:\n got %s\nwant %s", got, want)
+	}
+	if most := encodedSize(packs); len(got) > most {
+		t.Errorf("%d bytes, estimated %d", len(got), most)
+	}
+	back, err := Decode(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&File{Packs: packs}, back); diff != "" {
+		t.Errorf("Decode (-want +got):\n%s", diff)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	good := pack.Blob{Handle: handle(blob.Data, 1), Length: 32}
+	with := func(change func(*pack.Blob)) []Pack {
+		b := good
+		change(&b)
+		return []Pack{{packID(1), []pack.Blob{b}}}
+	}
+	if _, err := Encode(with(func(*pack.Blob) {})); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		in   []Pack
+	}{
+		{"nothing", nil},
+		{"pack without blobs", []Pack{{ID: packID(1)}}},
+		{"pack without name", []Pack{{Blobs: []pack.Blob{good}}}},
+		{"zero blob ID", with(func(b *pack.Blob) { b.Handle.ID = blob.ID{} })},
+		{"unknown kind", with(func(b *pack.Blob) { b.Handle.Kind = 2 })},
+		{"too short", with(func(b *pack.Blob) { b.Length = 31 })},
+		{"beyond 4 GiB", with(func(b *pack.Blob) { b.Offset = 1<<32 - 32 })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := Encode(tt.in); err == nil {
+				t.Errorf("Encode accepted it: %s", got)
+			}
+		})
+	}
+}
+
+var (
+	idA = strings.Repeat("ab", 32)
+	idB = strings.Repeat("cd", 32)
+)
+
+func TestDecodeAccepts(t *testing.T) {
+	blobA := `{"id":"` + idA + `","type":"data","offset":0,"length":38}`
+	blobB := `{"id":"` + idB + `","type":"tree","offset":38,"length":4000000000,"uncompressed_length":511}`
+	tests := []struct {
+		name string
+		in   string
+	}{
+		{"as written", `{"packs":[{"id":"` + idA + `","blobs":[` + blobA + `,` + blobB + `]}]}`},
+		{"blobs in another order", `{"packs":[{"id":"` + idA + `","blobs":[` + blobB + `,` + blobA + `]}]}`},
+		{"fields in another order", `{"packs":[{"blobs":[{"length":38,"offset":0,"type":"data","id":"` + idA + `"},` + blobB + `],"id":"` + idA + `"}]}`},
+		{"white space", strings.NewReplacer(":", " :\t", ",", "\r\n, ", "[", "[ ", "]", " ]", "{", "\n{ ", "}", " }\n").Replace(
+			`{"packs":[{"id":"` + idA + `","blobs":[` + blobA + `,` + blobB + `]}]}`)},
+		{"unknown fields", `{"a":null,"b":[{"packs":["]}\""]},-1.5e3],"packs":[{"x":{},"id":"` + idA + `","y":"\u005c","blobs":[` +
+			blobA + `,` + blobB + `],"z":true}],"c":"d"}`},
+		{"escapes", `{"p\u0061cks":[{"id":"\u0061` + idA[1:] + `","blobs":[` + blobA + `,` + blobB + `]}]}`},
+		{"zero uncompressed length", `{"packs":[{"id":"` + idA + `","blobs":[{"id":"` + idA +
+			`","type":"data","offset":0,"length":38,"uncompressed_length":0},` + blobB + `]}]}`},
+		{"null supersedes", `{"supersedes":null,"packs":[{"id":"` + idA + `","blobs":[` + blobA + `,` + blobB + `]}]}`},
+	}
+	var want Pack
+	want.ID, _ = storage.ParseID(idA)
+	a, _ := blob.ParseID(idA)
+	b, _ := blob.ParseID(idB)
+	want.Blobs = []pack.Blob{
+		{Handle: blob.Handle{Kind: blob.Data, ID: a}, Offset: 0, Length: 38},
+		{Handle: blob.Handle{Kind: blob.Tree, ID: b}, Offset: 38, Length: 4000000000, PlainLength: 511},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Decode([]byte(tt.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&File{Packs: []Pack{want}}, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDecodeSupersedes(t *testing.T) {
+	f, err := Decode([]byte(`{"supersedes":["` + idA + `","` + idB + `"],"packs":[]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Packs) != 0 || len(f.Supersedes) != 2 || f.Supersedes[1].String() != idB {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	entry := func(fields string) string {
+		return `{"packs":[{"id":"` + idA + `","blobs":[{` + fields + `}]}]}`
+	}
+	id, typ := `"id":"`+idA+`",`, `"type":"data",`
+	zero := strings.Repeat("0", 64)
+	tests := []struct {
+		name   string
+		in     string
+		reason string
+	}{
+		{"empty", ``, "expected"},
+		{"legacy format", `[{"id":"` + idA + `","blobs":[]}]`, "expected"},
+		{"no packs", `{}`, "lacks packs"},
+		{"null packs", `{"packs":null}`, "expected"},
+		{"packs twice", `{"packs":[],"packs":[]}`, "twice"},
+		{"cut short", entry(id + typ + `"offset":0,"length":38`)[:150], ""},
+		{"something behind", `{"packs":[]}x`, "follows"},
+		{"two documents", `{"packs":[]}{"packs":[]}`, "follows"},
+		{"trailing comma", `{"packs":[],}`, ""},
+		{"pack without id", `{"packs":[{"blobs":[]}]}`, "lacks id"},
+		{"pack without blobs", `{"packs":[{"id":"` + idA + `"}]}`, "lacks id"},
+		{"zero pack", `{"packs":[{"id":"` + zero + `","blobs":[]}]}`, "without an ID"},
+		{"a million empty packs", `{"packs":[` + strings.Repeat("{},", 999_999) + `{}]}`, "lacks id"},
+		{"a million empty blobs", `{"packs":[{"id":"` + idA + `","blobs":[` + strings.Repeat("{},", 999_999) + `{}]}]}`, "lacks id"},
+		{"upper-case id", entry(strings.ToUpper(idA) + typ + `"offset":0,"length":38`), ""},
+		{"zero id", entry(`"id":"` + zero + `",` + typ + `"offset":0,"length":38`), "without an ID"},
+		{"no id", entry(typ + `"offset":0,"length":38`), "lacks"},
+		{"no type", entry(id + `"offset":0,"length":38`), "lacks"},
+		{"no offset", entry(id + typ + `"length":38`), "lacks"},
+		{"no length", entry(id + typ + `"offset":0`), "lacks"},
+		{"id twice", entry(id + id + typ + `"offset":0,"length":38`), "twice"},
+		{"unknown type", entry(id + `"type":"mixed","offset":0,"length":38`), "unknown blob kind"},
+		{"too short", entry(id + typ + `"offset":0,"length":31`), "not a sealed blob"},
+		{"offset of 2^32", entry(id + typ + `"offset":4294967296,"length":38`), "32 bits"},
+		{"length of 2^64", entry(id + typ + `"offset":0,"length":18446744073709551616`), "32 bits"},
+		{"length of a million digits", entry(id + typ + `"offset":0,"length":` + strings.Repeat("9", 1_000_000)), "32 bits"},
+		{"end beyond 2^32", entry(id + typ + `"offset":4294967295,"length":38`), "4 GiB"},
+		{"negative", entry(id + typ + `"offset":-1,"length":38`), "32 bits"},
+		{"fraction", entry(id + typ + `"offset":0.5,"length":38`), "expected"},
+		{"exponent", entry(id + typ + `"offset":0,"length":1e3`), "expected"},
+		{"leading zero", entry(id + typ + `"offset":0,"length":038`), "32 bits"},
+		{"number in quotes", entry(id + typ + `"offset":"0","length":38`), "32 bits"},
+		{"unknown value is no value", `{"packs":[],"x":[1,}`, ""},
+		{"unknown value is missing", `{"x":,"packs":[]}`, ""},
+		{"unknown value is open", `{"packs":[],"x":[[[`, ""},
+		{"control character", "{\"packs\":[],\"x\n\":1}", ""},
+		{"broken escape", `{"packs":[],"\x":1}`, ""},
+		{"byte order mark", "\ufeff" + `{"packs":[]}`, "expected"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := Decode([]byte(tt.in))
+			if err == nil {
+				t.Fatalf("Decode accepted it: %+v", f)
+			}
+			if !strings.Contains(err.Error(), tt.reason) {
+				t.Errorf("Decode: %v, want an error with %q", err, tt.reason)
+			}
+		})
+	}
+}
+
+// oracle decodes with encoding/json. It goes by way of maps, because
+// encoding/json would take a key in capitals for a field.
+func oracle(data []byte) (doc fileJSON, err error) {
+	var file map[string]json.RawMessage
+	var packs []map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(data, &file), json.Unmarshal(file["packs"], &packs)); err != nil {
+		return doc, err
+	}
+	if list, ok := file["supersedes"]; ok {
+		if err := json.Unmarshal(list, &doc.Supersedes); err != nil {
+			return doc, err
+		}
+	}
+	for _, fields := range packs {
+		var p packJSON
+		var blobs []map[string]json.RawMessage
+		if err := errors.Join(json.Unmarshal(fields["id"], &p.ID), json.Unmarshal(fields["blobs"], &blobs)); err != nil {
+			return doc, err
+		}
+		for _, fields := range blobs {
+			b, err := oracleBlob(fields)
+			if err != nil {
+				return doc, err
+			}
+			p.Blobs = append(p.Blobs, b)
+		}
+		slices.SortStableFunc(p.Blobs, func(a, b blobJSON) int { return stdcmp.Compare(a.Offset, b.Offset) })
+		doc.Packs = append(doc.Packs, p)
+	}
+	return doc, nil
+}
+
+func oracleBlob(fields map[string]json.RawMessage) (b blobJSON, err error) {
+	err = errors.Join(
+		json.Unmarshal(fields["id"], &b.ID),
+		json.Unmarshal(fields["type"], &b.Type),
+		json.Unmarshal(fields["offset"], &b.Offset),
+		json.Unmarshal(fields["length"], &b.Length),
+	)
+	if plain, ok := fields["uncompressed_length"]; ok && err == nil {
+		err = json.Unmarshal(plain, &b.PlainLength)
+	}
+	return b, err
+}
+
+func FuzzDecode(f *testing.F) {
+	packs := randomPacks(rand.New(rand.NewPCG(1, 2)), 2, 10)
+	packs[0].Blobs, packs[1].Blobs = packs[0].Blobs[:1], packs[1].Blobs[:min(2, len(packs[1].Blobs))]
+	doc, err := Encode(packs)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(doc)
+	f.Add([]byte(`{"supersedes":["` + idA + `"],"packs":[]}`))
+	f.Add([]byte(`{"x":[1,{"y":"\u0000"}],"packs":[ {"blobs":[], "id":"` + idA + `"} ]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := Decode(data)
+		if err != nil {
+			return
+		}
+		if !json.Valid(data) {
+			t.Fatalf("decoded what is not JSON: %q", data)
+		}
+		want, err := oracle(data)
+		if err != nil {
+			t.Fatalf("encoding/json says %v to %q", err, data)
+		}
+		if diff := cmp.Diff(want, toJSON(got), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("encoding/json differs (-want +got):\n%s", diff)
+		}
+		text, err := Encode(got.Packs)
+		if err != nil {
+			return // of nothing, or of a pack of nothing
+		}
+		again, err := Decode(text)
+		if err != nil {
+			t.Fatalf("cannot read back: %v", err)
+		}
+		if !reflect.DeepEqual(again.Packs, got.Packs) {
+			t.Fatalf("reads back as %+v, want %+v", again.Packs, got.Packs)
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	doc, err := Encode(randomPacks(rand.New(rand.NewPCG(1, 2)), 3000, 1<<20))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("Decode", func(b *testing.B) {
+		b.SetBytes(int64(len(doc)))
+		for b.Loop() {
+			if _, err := Decode(doc); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("encoding-json", func(b *testing.B) {
+		b.SetBytes(int64(len(doc)))
+		for b.Loop() {
+			var f fileJSON
+			if err := json.Unmarshal(doc, &f); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	packs := randomPacks(rand.New(rand.NewPCG(1, 2)), 3000, 1<<20)
+	doc, err := Encode(packs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(doc)))
+	for b.Loop() {
+		if _, err := Encode(packs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

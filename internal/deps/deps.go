@@ -1,0 +1,26 @@
+package deps
+
+import (
+	_ "github.com/dustin/go-humanize"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/jedib0t/go-pretty/v6/progress"
+	_ "github.com/jedib0t/go-pretty/v6/table"
+	_ "github.com/klauspost/compress/s2"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/nats-io/jsm.go"
+	_ "github.com/nats-io/jsm.go/natscontext"
+	_ "github.com/nats-io/nats-server/v2/server"
+	_ "github.com/nats-io/nats-server/v2/server/archive"
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/restic/chunker"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/urfave/cli/v2"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/crypto/poly1305"
+	_ "golang.org/x/crypto/scrypt"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "pgregory.net/rapid"
+)

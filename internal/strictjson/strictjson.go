@@ -1,0 +1,133 @@
+// Package strictjson decodes one JSON document from storage that is not trusted.
+//
+// encoding/json is lenient where a backup format must not be: it lets the last
+// of several equal keys win, takes "Tree" for "tree", and goes 10,000 levels
+// deep. Unmarshal here refuses a document that
+//
+//   - has two keys in one object that encoding/json would store in the same field,
+//   - nests deeper than MaxDepth, or
+//   - is followed by anything but white space.
+//
+// Unknown keys are accepted, since newer writers add them. The size of the
+// document is for the caller to bound: it is in memory already.
+package strictjson
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxDepth is how many objects and arrays may be open at once. No document of
+// the repository format needs more than six.
+const MaxDepth = 64
+
+// ErrSyntax is what Check and Unmarshal return for bytes that are not one JSON
+// value, in place of encoding/json's error, which quotes the input.
+var ErrSyntax = errors.New("not valid JSON")
+
+// Unmarshal decodes data into v as encoding/json does, after Check.
+func Unmarshal(data []byte, v any) error {
+	if err := Check(data); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
+// Check reports whether data is one JSON value without repeated keys and not
+// nested too deeply.
+func Check(data []byte) error {
+	if !json.Valid(data) {
+		return ErrSyntax
+	}
+	w := walker{data: data, unique: true}
+	return w.walk()
+}
+
+// CheckDepth is Check without the search for repeated keys, for documents so
+// large that the search would cost more than reading them.
+func CheckDepth(data []byte) error {
+	if !json.Valid(data) {
+		return ErrSyntax
+	}
+	w := walker{data: data}
+	return w.walk()
+}
+
+// walker goes over a document that is known to be valid JSON, so all it has to
+// recognise is strings, brackets and which strings are keys.
+type walker struct {
+	data   []byte
+	pos    int
+	unique bool // keys must be
+	open   []container
+}
+
+// container is an object or array that is still open.
+type container struct {
+	object  bool
+	wantKey bool                // the next string is a key
+	keys    map[string]struct{} // seen so far, made when the first one comes
+}
+
+func (w *walker) walk() error {
+	for w.pos < len(w.data) {
+		c := w.data[w.pos]
+		w.pos++
+		switch c {
+		case '{':
+			w.open = append(w.open, container{object: true, wantKey: true})
+		case '[':
+			w.open = append(w.open, container{})
+		case '}', ']':
+			w.open = w.open[:len(w.open)-1]
+		case ',':
+			top := &w.open[len(w.open)-1]
+			top.wantKey = top.object
+		case '"':
+			if err := w.str(); err != nil {
+				return err
+			}
+		}
+		if len(w.open) > MaxDepth {
+			return fmt.Errorf("JSON is nested deeper than %d levels", MaxDepth)
+		}
+	}
+	return nil
+}
+
+// str passes over the string whose opening quote was just read, and if it is a
+// key notes it in the object it belongs to.
+func (w *walker) str() error {
+	start := w.pos - 1
+	for w.data[w.pos] != '"' {
+		if w.data[w.pos] == '\\' {
+			w.pos++
+		}
+		w.pos++
+	}
+	w.pos++
+	if len(w.open) == 0 || !w.open[len(w.open)-1].wantKey {
+		return nil
+	}
+	top := &w.open[len(w.open)-1]
+	top.wantKey = false
+	if !w.unique {
+		return nil
+	}
+	var key string
+	if err := json.Unmarshal(w.data[start:w.pos], &key); err != nil {
+		return ErrSyntax
+	}
+	// encoding/json matches keys to fields without regard to case.
+	folded := strings.ToLower(key)
+	if _, ok := top.keys[folded]; ok {
+		return fmt.Errorf("JSON object has the key %.40q twice", key)
+	}
+	if top.keys == nil {
+		top.keys = make(map[string]struct{})
+	}
+	top.keys[folded] = struct{}{}
+	return nil
+}

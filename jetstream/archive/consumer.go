@@ -1,0 +1,103 @@
+package archive
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// ConsumerState is what the entry of a consumer says, as far as jetsam reads it.
+// The JSON itself is what is kept and sent.
+type ConsumerState struct {
+	Name           string   // of the configuration; the entry's own name is what counts
+	Durable        string   // empty for an ephemeral consumer
+	DeliverSubject string   // empty for a pull consumer
+	FilterSubjects []string // empty: all of the stream
+	AckPolicy      string   // "none", "all", "explicit"
+	Delivered      SequencePair
+	AckFloor       SequencePair
+	AckPending     int // messages delivered and not acknowledged
+	Redelivered    int // messages delivered more than once and not acknowledged
+}
+
+// SequencePair is a position of a consumer: in what it delivers, and in the stream.
+type SequencePair struct {
+	Consumer uint64 `json:"consumer_seq"`
+	Stream   uint64 `json:"stream_seq"`
+}
+
+// consumerEntry is the JSON of a consumer's entry (nats-server 2.15,
+// SnapshotConsumerState).
+type consumerEntry struct {
+	Config *struct {
+		Name           string   `json:"name"`
+		Durable        string   `json:"durable_name"`
+		DeliverSubject string   `json:"deliver_subject"`
+		FilterSubject  string   `json:"filter_subject"`
+		FilterSubjects []string `json:"filter_subjects"`
+		AckPolicy      string   `json:"ack_policy"`
+	} `json:"config"`
+	State *struct {
+		Delivered   SequencePair    `json:"delivered"`
+		AckFloor    SequencePair    `json:"ack_floor"`
+		Pending     json.RawMessage `json:"pending"`
+		Redelivered json.RawMessage `json:"redelivered"`
+	} `json:"state"`
+}
+
+// ParseConsumer reads the JSON of a consumer's entry. Like a server, it refuses
+// one that lacks its configuration or its state.
+func ParseConsumer(raw json.RawMessage) (ConsumerState, error) {
+	if err := checkObject(raw); err != nil {
+		return ConsumerState{}, fmt.Errorf("consumer: %w", err)
+	}
+	var e consumerEntry
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return ConsumerState{}, fmt.Errorf("%w: consumer: %w", ErrFormat, err)
+	}
+	if e.Config == nil || e.State == nil {
+		return ConsumerState{}, fmt.Errorf("%w: consumer without config or state", ErrFormat)
+	}
+	return e.state()
+}
+
+func (e *consumerEntry) state() (ConsumerState, error) {
+	pending, err := countMembers(e.State.Pending)
+	if err != nil {
+		return ConsumerState{}, fmt.Errorf("consumer: pending: %w", err)
+	}
+	redelivered, err := countMembers(e.State.Redelivered)
+	if err != nil {
+		return ConsumerState{}, fmt.Errorf("consumer: redelivered: %w", err)
+	}
+	filters := e.Config.FilterSubjects
+	if e.Config.FilterSubject != "" {
+		filters = append(filters, e.Config.FilterSubject)
+	}
+	return ConsumerState{
+		Name:           e.Config.Name,
+		Durable:        e.Config.Durable,
+		DeliverSubject: e.Config.DeliverSubject,
+		FilterSubjects: filters,
+		AckPolicy:      e.Config.AckPolicy,
+		Delivered:      e.State.Delivered,
+		AckFloor:       e.State.AckFloor,
+		AckPending:     pending,
+		Redelivered:    redelivered,
+	}, nil
+}
+
+// countMembers counts the members of an object that may be absent or null. A
+// map with a million entries is counted without being built.
+func countMembers(raw json.RawMessage) (int, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return 0, nil
+	}
+	if raw[0] != '{' {
+		return 0, fmt.Errorf("%w: not a JSON object", ErrFormat)
+	}
+	n := 0
+	for range members(raw) {
+		n++
+	}
+	return n, nil
+}

@@ -1,0 +1,70 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// api sends a request to the JetStream API and returns the answer, as JSON, if it is not an error.
+// The endpoint is what follows the API's prefix: "STREAM.INFO.ORDERS".
+func (c *Conn) api(ctx context.Context, endpoint string, body []byte) (json.RawMessage, error) {
+	answer, err := c.request(ctx, c.prefix+"."+endpoint, body)
+	if err != nil {
+		return nil, err
+	}
+	return checkAnswer(answer)
+}
+
+// checkAnswer returns an answer of the API, or the error that it is.
+func checkAnswer(answer []byte) (json.RawMessage, error) {
+	var envelope struct {
+		Error *APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer, &envelope); err != nil {
+		return nil, fmt.Errorf("decode answer %.40q: %w", answer, err)
+	}
+	if envelope.Error != nil {
+		return nil, envelope.Error
+	}
+	return answer, nil
+}
+
+// request sends a request and waits for the answer, which it returns as it is. It fails at once when the connection is
+// lost or the server refuses the subject.
+func (c *Conn) request(ctx context.Context, subject string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, ErrTimeout)
+	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	remove, err := c.events.add(ctx, &watch{
+		publishes:  func(refused string) bool { return refused == subject },
+		subscribes: c.answers,
+		fail:       fail,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	answer, err := c.nc.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, c.redact.translate(err)
+	}
+	return answer.Data, nil
+}
+
+// checkName refuses what cannot be the name of a stream or consumer before it becomes part of a subject, where a dot or
+// a wildcard would make it mean something else.
+func checkName(kind, name string) error {
+	if name == "" {
+		return fmt.Errorf("%s without a name", kind)
+	}
+	if i := strings.IndexAny(name, " \t\r\n\f.*>/\\"); i >= 0 {
+		return fmt.Errorf("%q is not a %s name: it contains %q", name, kind, name[i])
+	}
+	return nil
+}

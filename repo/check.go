@@ -1,0 +1,264 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"jetsam/blob"
+	"jetsam/index"
+	"jetsam/pack"
+	"jetsam/storage"
+)
+
+// CheckOptions say how thorough a check is.
+type CheckOptions struct {
+	// ReadData makes it read packs whole and check every byte.
+	ReadData bool
+
+	// Subset is which packs are read with ReadData.
+	Subset Subset
+}
+
+// CheckProgress says how far a check is.
+type CheckProgress struct {
+	Step  string // "index", "packs", "data", "snapshots" or "trees"
+	Done  int    // files, packs, snapshots or trees
+	Total int    // 0 if that is not known
+}
+
+// Check looks whether every snapshot can be restored, and what is lost if not. It
+// holds an exclusive lock, unless Options.NoLock is set, for what others write
+// meanwhile would look like damage.
+//
+// It reads keys, locks, index files, snapshots and trees whole; compares the list
+// of packs and a sample of their headers with the index; and looks up the blobs of
+// every file, and its length. With ReadData it also reads packs. What it finds is
+// in the report; an error means that it could not look. progress may be nil.
+func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckProgress)) (*Report, error) {
+	if progress == nil {
+		progress = func(CheckProgress) {}
+	}
+	c := &checker{
+		repo:     r,
+		opts:     o,
+		progress: progress,
+		report:   &Report{},
+		index:    index.New(),
+		bad:      make(map[blobCopy]struct{}),
+		trees:    make(map[blob.ID]losses),
+	}
+	run := func(ctx context.Context) error { return c.run(ctx) }
+	var err error
+	if r.opts.NoLock {
+		err = run(ctx)
+	} else {
+		err = r.locked(ctx, true, run)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	return c.report, nil
+}
+
+// checker is a check at work.
+type checker struct {
+	repo     *Repo
+	opts     CheckOptions
+	progress func(CheckProgress)
+	report   *Report
+
+	index *index.Index
+	packs []storage.Info        // that the index lists and that are there
+	bad   map[blobCopy]struct{} // copies of blobs that cannot be read
+	trees map[blob.ID]losses    // what is lost in each tree that was seen
+}
+
+// blobCopy names a copy of a blob.
+type blobCopy struct {
+	pack   storage.ID
+	offset uint32
+}
+
+func (c *checker) run(ctx context.Context) error {
+	// As any reader, it lists the snapshots before it reads the index.
+	snapshots, err := c.repo.list(ctx, storage.Snapshot)
+	if err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{c.checkKeys, c.checkLocks, c.checkIndex, c.checkPackList, c.checkPacks} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return c.checkSnapshots(ctx, snapshots)
+}
+
+func (c *checker) checkKeys(ctx context.Context) error {
+	keys, err := c.repo.Keys(ctx)
+	for _, k := range keys {
+		if k.Err != nil {
+			c.report.damaged(storage.File{Kind: storage.Key, ID: k.ID}, k.Err)
+		}
+	}
+	return err
+}
+
+// checkLocks notices what stands in the way of the next exclusive lock. There can
+// only be something if this check goes without one.
+func (c *checker) checkLocks(ctx context.Context) error {
+	locks, err := c.repo.Locks(ctx)
+	for _, l := range locks {
+		f := storage.File{Kind: storage.Lock, ID: l.ID}
+		switch {
+		case l.Err != nil:
+			c.report.damaged(f, l.Err)
+		case l.Stale(c.repo.wallClock()):
+			c.report.note(f, fmt.Errorf("stale lock of %s on %s", l.Username, l.Hostname))
+		}
+	}
+	return err
+}
+
+// checkIndex reads the index files into c.index.
+func (c *checker) checkIndex(ctx context.Context) error {
+	infos, err := c.repo.list(ctx, storage.Index)
+	if err != nil {
+		return err
+	}
+	type result struct {
+		file *index.File
+		bad  error
+	}
+	load := func(ctx context.Context, i int, _ result) (result, error) {
+		f, err := c.repo.loadIndexFile(ctx, infos[i])
+		return result{f, err}, storage.Cancelled(ctx)
+	}
+	for res, err := range inOrder(ctx, len(infos), fileReaders, load) {
+		if err != nil {
+			return err
+		}
+		f := infos[c.report.IndexFiles].File
+		c.report.IndexFiles++
+		if res.bad != nil {
+			c.report.damaged(f, res.bad)
+		} else {
+			c.addIndexFile(f, res.file)
+		}
+		c.progress(CheckProgress{"index", c.report.IndexFiles, len(infos)})
+	}
+	c.report.Blobs = c.index.Len()
+	return nil
+}
+
+// addIndexFile looks at what one index file says of each pack.
+func (c *checker) addIndexFile(f storage.File, content *index.File) {
+	for _, p := range content.Packs {
+		known, twice := c.index.Pack(p.ID)
+		packFile := storage.File{Kind: storage.Pack, ID: p.ID}
+		switch {
+		case !twice:
+		case equalBlobs(known, p.Blobs):
+			c.report.note(f, fmt.Errorf("lists %v, as another index file does", packFile))
+			continue
+		default:
+			c.report.damaged(f, fmt.Errorf("lists %v with other blobs than another index file", packFile))
+		}
+		if err := layoutError(p.Blobs); err != nil {
+			c.report.damaged(f, fmt.Errorf("%v: %w", packFile, err))
+		}
+		if mixed(p.Blobs) {
+			c.report.note(packFile, errors.New("holds data and trees"))
+		}
+		c.index.AddPack(p.ID, p.Blobs)
+	}
+}
+
+// layoutError says where the blobs of a pack, which are in order, leave a gap or
+// overlap.
+func layoutError(blobs []pack.Blob) error {
+	var end uint32
+	for _, b := range blobs {
+		switch {
+		case b.Offset > end:
+			return fmt.Errorf("gap of %d bytes before %v", b.Offset-end, b.Handle)
+		case b.Offset < end:
+			return fmt.Errorf("%v overlaps the blob before it by %d bytes", b.Handle, end-b.Offset)
+		}
+		end += b.Length
+	}
+	return nil
+}
+
+func mixed(blobs []pack.Blob) bool {
+	for _, b := range blobs {
+		if b.Handle.Kind != blobs[0].Handle.Kind {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPackList compares the packs that are there with those that the index
+// lists.
+func (c *checker) checkPackList(ctx context.Context) error {
+	sizes, err := c.repo.packSizes(ctx)
+	if err != nil {
+		return err
+	}
+	listed := make(map[storage.ID]struct{})
+	for id, blobs := range c.index.Packs() {
+		f := storage.File{Kind: storage.Pack, ID: id}
+		size, exists := sizes[id]
+		if !exists || size != pack.FileSize(blobs) {
+			c.report.damaged(f, packSizeError(size, exists, blobs))
+			c.loseBehind(id, blobs, size)
+		}
+		if _, twice := listed[id]; exists && !twice {
+			c.packs = append(c.packs, storage.Info{File: f, Size: size})
+		}
+		listed[id] = struct{}{}
+	}
+	c.report.Packs = len(listed)
+	for id := range sizes {
+		if _, ok := listed[id]; !ok {
+			c.report.note(storage.File{Kind: storage.Pack, ID: id}, errors.New("not listed by any index file: unused, or an index file is lost"))
+		}
+	}
+	return nil
+}
+
+// loseBehind marks the blobs that do not end within the first size bytes of a
+// pack.
+func (c *checker) loseBehind(id storage.ID, blobs []pack.Blob, size int64) {
+	for _, b := range blobs {
+		if int64(b.Offset)+int64(b.Length) > size {
+			c.bad[blobCopy{id, b.Offset}] = struct{}{}
+		}
+	}
+}
+
+var (
+	errUnlisted = errors.New("no index lists it")
+	errNoCopy   = errors.New("no copy of it can be read")
+)
+
+// lost returns why a blob cannot be read, or nil.
+func (c *checker) lost(h blob.Handle) error {
+	if len(c.bad) == 0 {
+		if c.index.Has(h) {
+			return nil
+		}
+		return errUnlisted
+	}
+	locations, ok := c.index.Lookup(h)
+	if !ok {
+		return errUnlisted
+	}
+	for _, l := range locations {
+		if _, bad := c.bad[blobCopy{l.Pack, l.Offset}]; !bad {
+			return nil
+		}
+	}
+	return errNoCopy
+}

@@ -1,0 +1,179 @@
+package repo
+
+import (
+	"context"
+	"fmt"
+
+	"jetsam/blob"
+	"jetsam/snapshot"
+	"jetsam/storage"
+)
+
+// maxLosses bounds how many losses are remembered of each tree.
+const maxLosses = 100
+
+// loss is a file or directory that cannot be restored whole.
+type loss struct {
+	path string // below the tree, beginning with a slash; empty for the tree itself
+	err  error
+}
+
+// losses is what is lost in a tree and all below it.
+type losses struct {
+	list []loss
+	more int
+}
+
+func (l *losses) add(path string, err error) {
+	if len(l.list) >= maxLosses {
+		l.more++
+		return
+	}
+	l.list = append(l.list, loss{path, err})
+}
+
+// addAll adds what is lost in the subtree called name.
+func (l *losses) addAll(name string, below losses) {
+	for _, b := range below.list {
+		l.add("/"+name+b.path, b.err)
+	}
+	l.more += below.more
+}
+
+// checkSnapshots reads the snapshots and walks their trees, each tree once.
+func (c *checker) checkSnapshots(ctx context.Context, infos []storage.Info) error {
+	for i, info := range infos {
+		s, err := c.repo.loadSnapshot(ctx, info)
+		if cancelled := storage.Cancelled(ctx); cancelled != nil {
+			return cancelled
+		}
+		c.report.Snapshots++
+		c.progress(CheckProgress{"snapshots", i + 1, len(infos)})
+		if err != nil {
+			c.report.damaged(info.File, err)
+			continue
+		}
+		if err := c.walk(ctx, []blob.ID{s.Tree}, 0); err != nil {
+			return err
+		}
+		c.reportLosses(info.File, c.trees[s.Tree])
+	}
+	return nil
+}
+
+func (c *checker) reportLosses(f storage.File, lost losses) {
+	for _, l := range lost.list {
+		path := l.path
+		if path == "" {
+			path = "/"
+		}
+		c.report.add(Finding{Severity: Damage, File: f, Path: path, Err: l.err})
+	}
+	if lost.more > 0 {
+		c.report.damaged(f, fmt.Errorf("loses %d more files and directories", lost.more))
+	}
+}
+
+// walk enters what is lost in each of the trees into c.trees. It loads several of
+// them at a time.
+func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
+	type result struct {
+		tree *snapshot.Tree
+		bad  error
+	}
+	rd := &Reader{repo: c.repo}
+	rd.index.Store(c.index)
+	ids = c.unseen(ids)
+	load := func(ctx context.Context, i int, _ result) (result, error) {
+		t, err := rd.LoadTree(ctx, ids[i])
+		return result{t, err}, storage.Cancelled(ctx)
+	}
+	var done int
+	for res, err := range inOrder(ctx, len(ids), fileReaders, load) {
+		if err != nil {
+			return err
+		}
+		id := ids[done]
+		done++
+		c.report.Trees++
+		c.progress(CheckProgress{"trees", c.report.Trees, 0})
+		if res.bad != nil {
+			var lost losses
+			lost.add("", res.bad)
+			c.trees[id] = lost
+			continue
+		}
+		if c.trees[id], err = c.checkTree(ctx, res.tree, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unseen returns the trees that were not walked, each once.
+func (c *checker) unseen(ids []blob.ID) []blob.ID {
+	var out []blob.ID
+	for _, id := range ids {
+		if _, ok := c.trees[id]; !ok {
+			c.trees[id] = losses{}
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// checkTree returns what is lost in a tree, depth levels below its root.
+func (c *checker) checkTree(ctx context.Context, t *snapshot.Tree, depth int) (lost losses, err error) {
+	if depth == snapshot.MaxDepth {
+		lost.add("", fmt.Errorf("directories nest deeper than %d levels", snapshot.MaxDepth))
+		return lost, nil
+	}
+	var subtrees []blob.ID
+	for _, n := range t.Nodes {
+		if n.Type == snapshot.TypeDir {
+			subtrees = append(subtrees, n.Subtree)
+		}
+	}
+	if err := c.walk(ctx, subtrees, depth+1); err != nil {
+		return losses{}, err
+	}
+	for _, n := range t.Nodes {
+		switch n.Type {
+		case snapshot.TypeDir:
+			lost.addAll(n.Name, c.trees[n.Subtree])
+		case snapshot.TypeFile:
+			c.report.Files++
+			if err := c.checkFile(n); err != nil {
+				lost.add("/"+n.Name, err)
+			}
+		}
+	}
+	return lost, nil
+}
+
+// checkFile looks up the blobs of a file, and adds up their lengths.
+func (c *checker) checkFile(n *snapshot.Node) error {
+	var first error
+	var bad int
+	var size uint64
+	for _, id := range n.Content {
+		h := blob.Handle{Kind: blob.Data, ID: id}
+		if err := c.lost(h); err != nil {
+			if bad++; first == nil {
+				first = fmt.Errorf("%v: %w", h, err)
+			}
+			continue
+		}
+		l, _ := c.index.First(h)
+		size += uint64(plainSize(l))
+	}
+	switch {
+	case bad == 1:
+		return first
+	case bad > 1:
+		return fmt.Errorf("%d of %d blobs; %w", bad, len(n.Content), first)
+	case size != n.Size:
+		return fmt.Errorf("its length is %d bytes, but its blobs have %d", n.Size, size)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package repo
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"jetsam/storage"
+)
+
+// Severity says how bad a finding is.
+type Severity uint8
+
+// The severities.
+const (
+	Note   Severity = iota // harmless: unused data, or what could be tidier
+	Damage                 // something is not as it was written, or gone
+)
+
+// String returns "note" or "damage".
+func (s Severity) String() string {
+	if s == Note {
+		return "note"
+	}
+	return "damage"
+}
+
+// Finding is something that Check noticed.
+type Finding struct {
+	Severity Severity
+
+	// File is what the finding is about. For a loss it is the snapshot.
+	File storage.File
+
+	// Path is the file or directory in the snapshot that is lost in whole or in
+	// part, such as "/A/ORDERS/head.arc.s2"; empty if the finding is no loss.
+	Path string
+
+	Err error
+}
+
+// String returns the finding on one line.
+func (f Finding) String() string {
+	if f.Path != "" {
+		return fmt.Sprintf("%v: %v loses %s: %v", f.Severity, f.File, f.Path, f.Err)
+	}
+	return fmt.Sprintf("%v: %v: %v", f.Severity, f.File, f.Err)
+}
+
+// maxFindings bounds how many findings a report holds.
+const maxFindings = 10_000
+
+// Report is what Check found, and how much it looked at.
+type Report struct {
+	Findings []Finding
+	More     int // findings beyond the first 10,000
+
+	IndexFiles int
+	Packs      int
+	Headers    int   // packs whose header was compared with the index
+	PacksRead  int   // packs of which every byte was checked
+	BytesRead  int64 // of those
+	Snapshots  int
+	Trees      int
+	Files      int // in the trees, each once
+	Blobs      int // that the index lists, copies each
+
+	mu     sync.Mutex
+	damage bool
+}
+
+// Damaged reports whether anything was found that is worse than a note.
+func (r *Report) Damaged() bool { return r.damage }
+
+// Losses returns the findings that name a path in a snapshot.
+func (r *Report) Losses() []Finding {
+	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool { return f.Path == "" })
+}
+
+func (r *Report) add(f Finding) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.damage = r.damage || f.Severity == Damage
+	if len(r.Findings) >= maxFindings {
+		r.More++
+		return
+	}
+	r.Findings = append(r.Findings, f)
+}
+
+func (r *Report) note(f storage.File, err error) { r.add(Finding{Severity: Note, File: f, Err: err}) }
+
+func (r *Report) damaged(f storage.File, err error) {
+	r.add(Finding{Severity: Damage, File: f, Err: err})
+}

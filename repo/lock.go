@@ -1,0 +1,239 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"jetsam/storage"
+)
+
+// Lock keeps others from deleting what is being used, and if it is exclusive from
+// using the repository at all. It is renewed in the background until Release.
+//
+// A holder that could not renew its lock in time must stop: somebody may have
+// taken it for dead. The Context ends then, and a Writer writes nothing more.
+type Lock struct {
+	repo      *Repo
+	exclusive bool
+	none      bool // there is no file: Options.NoLock
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	stopped   chan struct{} // closed when it is no longer renewed
+
+	mu       sync.Mutex // held while the lock file is replaced
+	info     LockInfo
+	file     storage.File
+	replaced []storage.File // older files of this lock that are still there
+	retry    time.Time      // do not try to renew before
+	lost     error          // why it is not held any more
+	released bool
+}
+
+// lockKey finds the lock that a context carries.
+type lockKey struct{}
+
+// Lock locks the repository. If others' locks stand against it the error is
+// *LockedError, once Options.RetryLock has passed. Locks whose holders died on
+// this machine are removed.
+//
+// Methods that need a lock take one themselves, unless the context they get is
+// derived from the Context of one that will do.
+func (r *Repo) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
+	if r.opts.NoLock && !exclusive {
+		l := r.newLock(ctx, exclusive)
+		l.none = true
+		return l, nil
+	}
+	return r.lockFile(ctx, exclusive)
+}
+
+// lockFile is Lock without regard to Options.NoLock, for whoever deletes or
+// writes.
+func (r *Repo) lockFile(ctx context.Context, exclusive bool) (*Lock, error) {
+	l := r.newLock(ctx, exclusive)
+	if err := l.acquire(ctx); err != nil {
+		l.cancel(err)
+		return nil, err
+	}
+	go l.keep()
+	return l, nil
+}
+
+func (r *Repo) newLock(ctx context.Context, exclusive bool) *Lock {
+	l := &Lock{repo: r, exclusive: exclusive, stopped: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
+	return l
+}
+
+// locked runs f with a lock: the one that ctx carries, or a new one.
+func (r *Repo) locked(ctx context.Context, exclusive bool, f func(context.Context) error) error {
+	if r.carried(ctx, exclusive) != nil {
+		return f(ctx)
+	}
+	l, err := r.lockFile(ctx, exclusive)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(l.Context()), l.Release())
+}
+
+// carried returns the lock that ctx carries if it will do.
+func (r *Repo) carried(ctx context.Context, exclusive bool) *Lock {
+	l, ok := ctx.Value(lockKey{}).(*Lock)
+	if !ok || l.repo != r || l.none || exclusive && !l.exclusive {
+		return nil
+	}
+	return l
+}
+
+// acquire tries until the lock is held, or the time for that is over.
+func (l *Lock) acquire(ctx context.Context) error {
+	const pause = time.Second
+	end := l.repo.wallClock().Add(l.repo.opts.RetryLock)
+	for {
+		err := l.try(ctx)
+		var locked *LockedError
+		if !errors.As(err, &locked) || !l.repo.wallClock().Before(end) {
+			return err
+		}
+		if err := sleep(ctx, min(pause, end.Sub(l.repo.wallClock()))); err != nil {
+			return err
+		}
+	}
+}
+
+// try looks for locks that stand against this one, writes it, and looks again:
+// somebody may have done the same at the same time.
+func (l *Lock) try(ctx context.Context) error {
+	r := l.repo
+	if err := r.conflict(ctx, l.exclusive, storage.File{}); err != nil {
+		return err
+	}
+	info := r.newLockInfo(l.exclusive)
+	f, err := r.saveLock(ctx, info)
+	if err != nil {
+		return err
+	}
+	err = sleep(ctx, r.opts.LockWait)
+	if err == nil {
+		err = r.conflict(ctx, l.exclusive, f)
+	}
+	if err != nil {
+		return errors.Join(err, r.removeLocks(ctx, f))
+	}
+	l.info, l.file = info, f
+	return nil
+}
+
+// conflict returns *LockedError if a lock other than own stands against one that
+// is exclusive, or is not.
+func (r *Repo) conflict(ctx context.Context, exclusive bool, own storage.File) error {
+	infos, err := r.list(ctx, storage.Lock)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		if info.File == own || info.Size == 0 {
+			continue
+		}
+		if err := r.conflictWith(ctx, exclusive, info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.Info) error {
+	other, err := r.loadLock(ctx, info)
+	if errors.Is(err, ErrCorrupt) {
+		// In some places a file can be seen before all of it is there.
+		if err := sleep(ctx, r.opts.LockWait); err != nil {
+			return err
+		}
+		other, err = r.loadLock(ctx, info)
+	}
+	if cancelled := storage.Cancelled(ctx); cancelled != nil {
+		return cancelled
+	}
+	age := r.wallClock().Sub(other.Time)
+	switch {
+	case errors.Is(err, storage.ErrNotExist):
+		return nil
+	case err != nil:
+		other.Err, age = err, 0
+		r.warn(fmt.Errorf("lock cannot be read: %w", err))
+	case other.Dead:
+		r.removeDead(ctx, info.File)
+		return nil
+	case age < -lockSkew:
+		r.warn(fmt.Errorf("%v of %s is %v in the future: the clocks differ", info.File, other.Hostname, -age.Round(time.Second)))
+	}
+	if exclusive || other.Exclusive {
+		return &LockedError{Lock: other, Age: age}
+	}
+	return nil
+}
+
+// removeDead removes the lock of a process that is gone. Where that is not
+// possible it still does not count.
+func (r *Repo) removeDead(ctx context.Context, f storage.File) {
+	err := r.be.Remove(ctx, f)
+	if err != nil && !errors.Is(err, storage.ErrNotExist) {
+		r.warn(fmt.Errorf("remove %v, whose holder is dead: %w", f, err))
+	}
+}
+
+// Context returns a context that ends when the lock is lost or released. When it
+// is lost the cause is ErrLockLost.
+func (l *Lock) Context() context.Context { return l.ctx }
+
+// Release ends the lock. Releasing it again does nothing.
+func (l *Lock) Release() error {
+	l.cancel(context.Canceled)
+	if l.none {
+		return nil
+	}
+	<-l.stopped
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return nil
+	}
+	l.released = true
+	err := l.repo.removeLocks(l.ctx, append(l.replaced, l.file)...)
+	if l.lost != nil {
+		return nil // whoever removed the file has been dealt with
+	}
+	return err
+}
+
+// releaseTime bounds how long the removal of a lock file may take.
+const releaseTime = time.Minute
+
+// removeLocks removes files of own locks, even if ctx is cancelled.
+func (r *Repo) removeLocks(ctx context.Context, files ...storage.File) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	var errs []error
+	for _, f := range files {
+		if err := r.be.Remove(ctx, f); err != nil {
+			errs = append(errs, fmt.Errorf("release %v: %w", f, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sleep waits for d, or until ctx is done, which is an error.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return storage.Cancelled(ctx)
+	case <-ctx.Done():
+		return storage.Cancelled(ctx)
+	}
+}

@@ -1,0 +1,77 @@
+package restore
+
+import (
+	"fmt"
+
+	"jetsam/jetstream"
+)
+
+// roomAdvice is what helps against every limit of an account.
+const roomAdvice = "raise the account's limit, or choose fewer streams"
+
+// checkLimits adds up what the plan needs and compares it with what the account may hold.
+func (p *Plan) checkLimits(a jetstream.AccountInfo) {
+	needs := map[string]*need{}
+	for _, s := range p.Streams {
+		if !s.runs() {
+			continue
+		}
+		name, tier := tierOf(a, s.config.Replicas)
+		n := needs[name]
+		if n == nil {
+			n = &need{}
+			needs[name] = n
+		}
+		n.add(s)
+		s.checkTier(n, tier)
+	}
+}
+
+// need is what the streams of a plan need in one tier.
+type need struct {
+	streams      int
+	file, memory uint64 // bytes, as the source's storage counted them
+}
+
+func (n *need) add(s *StreamPlan) {
+	n.streams++
+	if s.config.Storage == "memory" {
+		n.memory += s.state.Bytes
+	} else {
+		n.file += s.state.Bytes
+	}
+}
+
+// tierOf returns what the account uses and may use for streams of so many replicas. An account without tiers has one for all.
+func tierOf(a jetstream.AccountInfo, replicas int) (string, jetstream.Tier) {
+	if len(a.Tiers) == 0 {
+		return "", jetstream.Tier{Memory: a.Memory, Store: a.Store, Streams: a.Streams, Consumers: a.Consumers, Limits: a.Limits}
+	}
+	name := fmt.Sprintf("R%d", max(1, replicas))
+	return name, a.Tiers[name]
+}
+
+// checkTier finds what the tier has no room for, if n is what the plan needs up to and with s. A limit below zero is none.
+func (s *StreamPlan) checkTier(n *need, t jetstream.Tier) {
+	l := t.Limits
+	if l.MaxStreams >= 0 && t.Streams+n.streams > l.MaxStreams {
+		s.conflict(roomAdvice, "the account may have %d streams, it has %d and the plan needs %d more", l.MaxStreams, t.Streams, n.streams)
+	}
+	s.checkStore("file", l.MaxStore, l.MaxStreamStore, t.Store, n.file)
+	s.checkStore("memory", l.MaxMemory, l.MaxStreamMemory, t.Memory, n.memory)
+	if l.MaxBytesNeeded && s.config.MaxBytes <= 0 {
+		s.conflict("let the account have streams without max_bytes", "the account requires max_bytes, which the stream does not have")
+	}
+}
+
+func (s *StreamPlan) checkStore(storage string, limit, streamLimit int64, used, needed uint64) {
+	if s.config.Storage != storage {
+		return
+	}
+	if limit >= 0 && used+needed > uint64(limit) {
+		s.conflict(roomAdvice, "the account may store %d bytes in %s storage, it stores %d and the plan needs %d more", limit, storage, used, needed)
+	}
+	if streamLimit > 0 && s.config.MaxBytes > streamLimit {
+		s.conflict("raise the account's limit", "a stream of the account may reserve %d bytes in %s storage, this one's max_bytes is %d", streamLimit, storage, s.config.MaxBytes)
+	}
+}

@@ -1,0 +1,53 @@
+package restore
+
+import (
+	"strings"
+	"testing"
+
+	"jetsam/jetstream"
+	"jetsam/jetstream/archive"
+)
+
+func TestCheckLimits(t *testing.T) {
+	none := jetstream.Limits{MaxMemory: -1, MaxStore: -1, MaxStreams: -1, MaxConsumers: -1}
+	with := func(change func(*jetstream.Limits)) jetstream.Limits {
+		l := none
+		change(&l)
+		return l
+	}
+	file := streamConfig{Storage: "file", MaxBytes: -1, Replicas: 1}
+	for _, c := range []struct {
+		name    string
+		account jetstream.AccountInfo
+		configs []streamConfig
+		want    []string // a part of the conflict of each stream, empty: none
+	}{
+		{"no limits", jetstream.AccountInfo{Limits: none, Store: 1 << 40, Streams: 1000}, []streamConfig{file}, []string{""}},
+		{"streams", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreams = 3 }), Streams: 2}, []streamConfig{file, file}, []string{"", "may have 3 streams, it has 2 and the plan needs 2 more"}},
+		{"room for one", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStore = 250 }), Store: 100}, []streamConfig{file, file}, []string{"", "may store 250 bytes in file storage, it stores 100 and the plan needs 200 more"}},
+		{"memory is full, file is not", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxMemory = 10 })}, []streamConfig{file, {Storage: "memory", MaxBytes: -1}}, []string{"", "10 bytes in memory storage"}},
+		{"max_bytes required", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxBytesNeeded = true })}, []streamConfig{file, {Storage: "file", MaxBytes: 5}}, []string{"requires max_bytes", ""}},
+		{"largest stream", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreamStore = 1000 })}, []streamConfig{{Storage: "file", MaxBytes: 1001}}, []string{"may reserve 1000 bytes"}},
+		{"tier without room", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}, "R3": {Limits: with(func(l *jetstream.Limits) { l.MaxStore = 10 })}}},
+			[]streamConfig{file, {Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"", "may store 10 bytes"}},
+		{"tier that is not allowed", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}}}, []streamConfig{{Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"may have 0 streams"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &Plan{}
+			for _, config := range c.configs {
+				p.Streams = append(p.Streams, &StreamPlan{Name: "S", config: config, state: archive.State{Bytes: 100}})
+			}
+			p.checkLimits(c.account)
+			for i, s := range p.Streams {
+				var reasons []string
+				for _, x := range s.Conflicts {
+					reasons = append(reasons, x.Reason)
+				}
+				got := strings.Join(reasons, "; ")
+				if c.want[i] == "" && got != "" || !strings.Contains(got, c.want[i]) {
+					t.Errorf("stream %d: %q, want %q", i, got, c.want[i])
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,180 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+
+	"jetsam/blob"
+	"jetsam/jetstream"
+	"jetsam/jetstream/archive"
+	"jetsam/repo"
+	"jetsam/snapshot"
+	"jetsam/streamlog"
+)
+
+// Plan is what a restore will do. It is made before anything is changed.
+type Plan struct {
+	Snapshot *snapshot.Snapshot
+	Account  *streamlog.Account
+	Streams  []*StreamPlan // in the order of their names
+	Options  Options
+
+	rd   *repo.Reader
+	conn *jetstream.Conn
+}
+
+// StreamPlan is what will become of one stream.
+type StreamPlan struct {
+	Name        string
+	Messages    uint64
+	Bytes       uint64 // of subjects, headers and payloads
+	Consumers   int
+	ArchiveSize uint64     // bytes that will be sent
+	Skip        bool       // it exists, and is left as it is
+	Warnings    []string   // what the server will do that the user may not expect
+	Conflicts   []Conflict // why the server cannot take it
+	Damage      error      // why the snapshot does not hold it whole; such a stream is left out
+
+	stream *streamlog.Stream
+	head   *archive.Head
+	state  archive.State
+	config streamConfig
+	ids    []blob.ID // of the messages
+	ages   []age
+}
+
+// age is the highest message time of a group, in Unix nanoseconds, and how many messages it has.
+type age struct {
+	to       int64
+	messages uint64
+}
+
+// Counts are the sums over the streams that will be restored.
+func (p *Plan) Counts() (streams int, messages, archiveSize uint64) {
+	for _, s := range p.Streams {
+		if s.runs() {
+			streams++
+			messages += s.Messages
+			archiveSize += s.ArchiveSize
+		}
+	}
+	return streams, messages, archiveSize
+}
+
+func (s *StreamPlan) runs() bool { return !s.Skip && s.Damage == nil }
+
+// NewPlan finds out what restoring the chosen streams of a snapshot into conn's account would do.
+//
+// It fails with *ConflictError where the server cannot take a stream, and returns the plan with it, so that it can be shown.
+// What is selected and not in the snapshot is *streamlog.UnmatchedError. A stream that the repository does not hold whole is
+// in the plan with Damage set; where no chosen stream is whole, that is the error.
+func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *jetstream.Conn, o Options) (*Plan, error) {
+	held, err := streamlog.Open(ctx, rd, sn.Tree)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+	}
+	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, conn: conn}
+	if err := p.pick(held); err != nil {
+		return nil, err
+	}
+	for _, s := range p.Streams {
+		if err := p.examine(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.allDamaged(); err != nil {
+		return p, err
+	}
+	return p, p.preflight(ctx)
+}
+
+// pick puts the chosen streams into the plan.
+func (p *Plan) pick(held *streamlog.Contents) error {
+	byName := make(map[string]*streamlog.Stream, len(held.Streams))
+	names := make([]string, len(held.Streams))
+	for i, s := range held.Streams {
+		names[i], byName[s.Name] = s.Name, s
+	}
+	picked, err := p.Options.Selection.Pick(names)
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", p.Snapshot.ID().Short(), err)
+	}
+	for _, name := range picked {
+		p.Streams = append(p.Streams, &StreamPlan{Name: name, stream: byName[name]})
+	}
+	return nil
+}
+
+// examine reads what the plan must know of a stream, and looks for every blob in the index. What the repository lacks is s.Damage.
+func (p *Plan) examine(ctx context.Context, s *StreamPlan) error {
+	s.Damage = p.read(ctx, s)
+	return ctx.Err()
+}
+
+func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
+	if s.stream.Err != nil {
+		return s.stream.Err
+	}
+	doc := s.stream.Document
+	s.Messages, s.Bytes = doc.Jetsam.Messages, doc.Jetsam.MessageBytes
+	var err error
+	if s.config, err = parseConfig(doc.Config); err != nil {
+		return fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	if s.head, err = s.stream.Head(ctx); err != nil {
+		return err
+	}
+	if p.Options.NoConsumers {
+		s.head = s.head.WithoutConsumers()
+	}
+	s.Consumers = len(s.head.Consumers)
+	if s.state, err = archive.ParseState(s.head.State); err != nil {
+		return fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	return p.readParts(ctx, s)
+}
+
+// readParts gathers the blobs of the messages.
+func (p *Plan) readParts(ctx context.Context, s *StreamPlan) error {
+	var messages, missing uint64
+	for part, err := range s.stream.Parts(ctx) {
+		if err != nil {
+			return err
+		}
+		groups, err := part.Groups(ctx)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+		for _, g := range groups {
+			messages += g.Messages
+			s.ages = append(s.ages, age{g.To, g.Messages})
+		}
+		for _, id := range part.Blobs {
+			if !p.rd.Has(blob.Handle{Kind: blob.Data, ID: id}) {
+				missing++
+			}
+		}
+		s.ids = append(s.ids, part.Blobs...)
+		s.ArchiveSize += part.Size
+	}
+	switch {
+	case missing > 0:
+		return fmt.Errorf("stream %s: %d of %d blobs of its messages are not in the repository's index: %w", s.Name, missing, len(s.ids), repo.ErrCorrupt)
+	case messages != s.Messages:
+		return fmt.Errorf("stream %s: its parts hold %d messages, its document says %d: %w", s.Name, messages, s.Messages, repo.ErrCorrupt)
+	}
+	return nil
+}
+
+// allDamaged is the first damage where no chosen stream is whole.
+func (p *Plan) allDamaged() error {
+	if len(p.Streams) == 0 {
+		return nil
+	}
+	for _, s := range p.Streams {
+		if s.Damage == nil {
+			return nil
+		}
+	}
+	return p.Streams[0].Damage
+}

@@ -1,0 +1,155 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"jetsam/jetstream"
+)
+
+// preflight holds the plan against the server: what exists, what it may hold. Conflicts are put into the streams' plans and returned as *ConflictError.
+func (p *Plan) preflight(ctx context.Context) error {
+	account, err := p.conn.Account(ctx)
+	if err != nil {
+		return err
+	}
+	existing, err := p.conn.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	taken, err := claims(existing)
+	if err != nil {
+		return err
+	}
+	for _, s := range p.Streams {
+		p.checkName(s, taken)
+	}
+	for _, s := range p.Streams {
+		if s.runs() {
+			s.checkSubjects(taken)
+			s.checkServer(p.conn.Server())
+			s.warn(time.Now())
+			taken = append(taken, claim{s.Name, s.config.Subjects, "the snapshot's stream"})
+		}
+	}
+	p.checkLimits(account)
+	return p.conflicts()
+}
+
+func (p *Plan) conflicts() error {
+	var all []Conflict
+	for _, s := range p.Streams {
+		all = append(all, s.Conflicts...)
+	}
+	if len(all) > 0 {
+		return &ConflictError{Conflicts: all}
+	}
+	return nil
+}
+
+// claim is a name and the subjects that a stream holds.
+type claim struct {
+	name     string
+	subjects []string
+	whose    string
+}
+
+func claims(streams []*jetstream.StreamInfo) ([]claim, error) {
+	var out []claim
+	for _, s := range streams {
+		c, err := parseConfig(s.Config)
+		if err != nil {
+			return nil, fmt.Errorf("stream %s of the server: %w", s.Name, err)
+		}
+		out = append(out, claim{s.Name, c.Subjects, "the server's stream"})
+	}
+	return out, nil
+}
+
+func (s *StreamPlan) conflict(advice, reason string, args ...any) {
+	s.Conflicts = append(s.Conflicts, Conflict{Stream: s.Name, Reason: fmt.Sprintf(reason, args...), Advice: advice})
+}
+
+func (p *Plan) checkName(s *StreamPlan, taken []claim) {
+	for _, c := range taken {
+		if c.name != s.Name {
+			continue
+		}
+		if p.Options.SkipExisting {
+			s.Skip = true
+		} else if s.Damage == nil {
+			s.conflict("choose other streams, or leave it as it is with --skip-existing", "a stream of that name exists")
+		}
+	}
+}
+
+// checkSubjects finds streams that listen to the same subjects: a server refuses those only after all data was sent.
+func (s *StreamPlan) checkSubjects(taken []claim) {
+	for _, c := range taken {
+		if c.name == s.Name {
+			continue
+		}
+		if own, other, ok := firstOverlap(s.config.Subjects, c.subjects); ok {
+			s.conflict("remove or reconfigure that stream, or leave this one out",
+				"its subject %q overlaps %q of %s %s", own, other, c.whose, c.name)
+		}
+	}
+}
+
+// checkServer compares the stream with what this server can hold.
+func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
+	largest := int64(min(s.stream.Document.Jetsam.LargestMessage, 1<<62))
+	if !server.AtLeast(2, 15) {
+		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
+	}
+	if server.MaxPayload > 0 && largest > server.MaxPayload {
+		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)
+	}
+	if s.config.MaxMsgSize >= 0 && largest > s.config.MaxMsgSize {
+		s.conflict("restore an earlier snapshot, from before max_msg_size was lowered",
+			"its largest message has %d bytes, its own max_msg_size is %d, and a server refuses that", largest, s.config.MaxMsgSize)
+	}
+	if s.config.Replicas > 1 && server.Cluster == "" {
+		s.conflict("restore to a cluster", "it has %d replicas, the server is no cluster", s.config.Replicas)
+	}
+	if s.config.MaxConsumers > 0 && s.Consumers > s.config.MaxConsumers {
+		s.conflict("restore with --no-consumers", "it has %d consumers, its own max_consumers is %d", s.Consumers, s.config.MaxConsumers)
+	}
+}
+
+// warn adds what a restore to a server does besides what the name says.
+func (s *StreamPlan) warn(now time.Time) {
+	if s.config.MaxAge > 0 {
+		if n := s.olderThan(now.Add(-s.config.MaxAge)); n > 0 {
+			s.warning("at least %d messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", n, s.config.MaxAge)
+		}
+	}
+	if s.config.Retention == "interest" && s.Consumers == 0 && s.Messages > 0 {
+		s.warning("its retention is interest and no consumer is restored: the server may drop its messages")
+	}
+	if s.config.Mirror != nil {
+		s.warning("it mirrors %s: it goes on copying from there once it is restored", s.config.Mirror.Name)
+	}
+	for _, src := range s.config.Sources {
+		s.warning("it sources %s: it goes on copying from there once it is restored", src.Name)
+	}
+	if c := s.stream.Document.Jetsam; c.Torn != "" {
+		s.warning("its capture was torn: %s", c.Torn)
+	}
+}
+
+func (s *StreamPlan) warning(text string, args ...any) {
+	s.Warnings = append(s.Warnings, fmt.Sprintf(text, args...))
+}
+
+// olderThan counts the messages of groups that are older than t as a whole: a lower bound, found without reading any message.
+func (s *StreamPlan) olderThan(t time.Time) uint64 {
+	var n uint64
+	for _, g := range s.ages {
+		if g.to < t.UnixNano() {
+			n += g.messages
+		}
+	}
+	return n
+}

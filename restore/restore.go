@@ -1,0 +1,104 @@
+// Package restore carries streams from a repository to a server: it plans, executes, and compares.
+//
+// A plan refuses everything that can be refused before the first byte is sent. Execution checks each message before the server gets it,
+// compares the server's own report with what was sent, and removes a stream that it created and could not finish.
+// A stream that was there before is never touched.
+package restore
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"jetsam/streamlog"
+)
+
+// Options says what to restore, and how. The zero value of each field works, but for Selection, which then selects nothing.
+type Options struct {
+	Selection    streamlog.Selection
+	NoConsumers  bool           // restore streams without their consumers
+	SkipExisting bool           // leave out streams whose name is taken on the server, instead of refusing
+	Verify       bool           // read every restored message and consumer back and compare
+	Concurrency  int            // streams restored at a time; 0: as many as there are processors, at most four
+	Progress     func(Progress) // called from several goroutines, often; must be quick
+}
+
+// Stages of a stream's restore.
+const (
+	Sending   = "sending"
+	Verifying = "verifying"
+)
+
+// Progress tells how far a stream is.
+type Progress struct {
+	Stream     string
+	Stage      string // Sending or Verifying
+	Messages   uint64 // sent or compared so far
+	Total      uint64 // of messages
+	Bytes      uint64 // archive bytes sent or compared so far
+	TotalBytes uint64
+	Done       bool
+	Err        error // why it failed
+}
+
+// Conflict says why a stream cannot be restored into this server.
+type Conflict struct {
+	Stream string
+	Reason string
+	Advice string // what to do about it
+}
+
+// ConflictError says that the server's state stands against the plan. Nothing was changed.
+type ConflictError struct{ Conflicts []Conflict }
+
+func (e *ConflictError) Error() string {
+	lines := make([]string, len(e.Conflicts))
+	for i, c := range e.Conflicts {
+		lines[i] = fmt.Sprintf("stream %s: %s; %s", c.Stream, c.Reason, c.Advice)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// IncompleteError says that a stream was not restored, or not as the snapshot has it.
+type IncompleteError struct {
+	Stream  string
+	Cause   error
+	Remains string // what exists on the server now, and what to do about it
+}
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("stream %s: %v; %s", e.Stream, e.Cause, e.Remains)
+}
+
+func (e *IncompleteError) Unwrap() error { return e.Cause }
+
+// Result is what a run did.
+type Result struct {
+	Streams []StreamResult // in the order of their names
+	Took    time.Duration
+}
+
+// StreamResult is what became of one stream.
+type StreamResult struct {
+	Name      string
+	Messages  uint64
+	Bytes     uint64 // archive bytes sent
+	FirstSeq  uint64
+	LastSeq   uint64
+	Consumers int
+	Skipped   bool // it exists, and SkipExisting was given
+	Verified  bool // every message and consumer was read back and is equal
+	Took      time.Duration
+	Err       error // *IncompleteError, or why nothing was begun
+}
+
+// Failed are the streams that were not restored as the snapshot has them.
+func (r *Result) Failed() []StreamResult {
+	var out []StreamResult
+	for _, s := range r.Streams {
+		if s.Err != nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,219 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"reflect"
+	"slices"
+	"strings"
+
+	"jetsam/jetstream"
+	"jetsam/jetstream/archive"
+)
+
+// maxDifferences is how many differences are named; more are counted.
+const maxDifferences = 10
+
+// DifferenceError says how a restored stream differs from the snapshot.
+type DifferenceError struct {
+	Differences []string // the first ones
+	Count       int      // all of them
+}
+
+func (e *DifferenceError) Error() string {
+	s := "it differs from the snapshot: " + strings.Join(e.Differences, "; ")
+	if more := e.Count - len(e.Differences); more > 0 {
+		s += fmt.Sprintf("; and %d differences more", more)
+	}
+	return s
+}
+
+func (e *DifferenceError) add(format string, args ...any) {
+	e.Count++
+	if len(e.Differences) < maxDifferences {
+		e.Differences = append(e.Differences, fmt.Sprintf(format, args...))
+	}
+}
+
+// verify reads the restored stream back and compares every message and consumer, and the configuration.
+func (p *Plan) verify(ctx context.Context, s *StreamPlan) error {
+	diff := &DifferenceError{}
+	if err := p.readBack(ctx, s, diff); err != nil {
+		return &IncompleteError{Stream: s.Name, Cause: fmt.Errorf("read back: %w", err), Remains: "the stream is on the server, restored but not verified"}
+	}
+	if diff.Count > 0 {
+		return &IncompleteError{Stream: s.Name, Cause: diff, Remains: "the stream is left on the server as it is"}
+	}
+	return nil
+}
+
+func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceError) error {
+	snap, err := p.conn.Snapshot(ctx, s.Name, jetstream.SnapshotOptions{NoConsumers: p.Options.NoConsumers})
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	in := archive.NewReader(archive.Decompress(snap, int64(min(2*s.ArchiveSize+1<<30, 1<<62))), archive.Limits{})
+	head, err := in.Head()
+	if err != nil {
+		return err
+	}
+	compareConfig(s.stream.Document.Config, snap.Config, diff)
+	compareConsumers(s.head.Consumers, head.Consumers, diff)
+	stored, stop := iter.Pull2(p.rd.Blobs(ctx, s.ids, prefetch()))
+	defer stop()
+	want := archive.NewMessageReader(archive.NewStoredReader(func() ([]byte, error) {
+		framed, err, ok := stored()
+		if !ok {
+			return nil, io.EOF
+		}
+		return framed, err
+	}), archive.Limits{})
+	return p.compareMessages(s, want, in, diff)
+}
+
+// compareMessages goes through both archives side by side.
+func (p *Plan) compareMessages(s *StreamPlan, want *archive.MessageReader, got *archive.Reader, diff *DifferenceError) error {
+	t := &transfer{plan: p, s: s}
+	w, werr := want.Next()
+	g, gerr := got.Next()
+	for {
+		if err := firstError(werr, gerr); err != nil {
+			return err
+		}
+		switch {
+		case w == nil && g == nil:
+			return nil
+		case g == nil || w != nil && w.Seq < g.Seq:
+			diff.add("message %d is missing", w.Seq)
+			w, werr = want.Next()
+		case w == nil || g.Seq < w.Seq:
+			diff.add("message %d is there and not in the snapshot", g.Seq)
+			g, gerr = got.Next()
+		default:
+			if !bytes.Equal(w.Raw, g.Raw) {
+				diff.add("message %d has another %s", w.Seq, differentPart(w, g))
+			}
+			t.tally.Add(w)
+			t.sent += uint64(len(w.Raw))
+			if t.tally.Messages%4096 == 0 {
+				t.report(func(p *Progress) { p.Stage = Verifying })
+			}
+			w, werr = want.Next()
+			g, gerr = got.Next()
+		}
+	}
+}
+
+// firstError is the first error that is not the end of an archive.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	return nil
+}
+
+func differentPart(w, g *archive.Message) string {
+	switch {
+	case !bytes.Equal(w.Subject, g.Subject):
+		return "subject"
+	case w.Time != g.Time:
+		return "time"
+	case !bytes.Equal(w.Header, g.Header):
+		return "header"
+	}
+	return "payload"
+}
+
+// compareConfig compares the fields of two configurations, but for metadata that the server itself sets.
+func compareConfig(want, got json.RawMessage, diff *DifferenceError) {
+	compareJSON("configuration", want, got, diff)
+}
+
+func compareConsumers(want, got []archive.Consumer, diff *DifferenceError) {
+	byName := make(map[string]archive.Consumer, len(got))
+	for _, c := range got {
+		byName[c.Name] = c
+	}
+	for _, w := range want {
+		g, ok := byName[w.Name]
+		if !ok {
+			diff.add("consumer %s is missing", w.Name)
+			continue
+		}
+		delete(byName, w.Name)
+		compareJSON("consumer "+w.Name, w.JSON, g.JSON, diff)
+	}
+	for name := range byName {
+		diff.add("consumer %s is there and not in the snapshot", name)
+	}
+}
+
+// compareJSON compares two documents field by field: order and spacing do not matter.
+func compareJSON(what string, want, got json.RawMessage, diff *DifferenceError) {
+	w, werr := decode(want)
+	g, gerr := decode(got)
+	if werr != nil || gerr != nil {
+		diff.add("%s cannot be compared: %v", what, errors.Join(werr, gerr))
+		return
+	}
+	compareFields(what, w, g, diff)
+}
+
+func compareFields(what string, want, got any, diff *DifferenceError) {
+	w, wok := want.(map[string]any)
+	g, gok := got.(map[string]any)
+	if !wok || !gok {
+		if !reflect.DeepEqual(want, got) {
+			diff.add("%s is %s, in the snapshot %s", what, short(got), short(want))
+		}
+		return
+	}
+	var names []string
+	for name := range w {
+		names = append(names, name)
+	}
+	for name := range g {
+		if _, both := w[name]; !both {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if strings.HasPrefix(name, serverMetadata) {
+			continue
+		}
+		compareFields(what+" "+name, w[name], g[name], diff)
+	}
+}
+
+// serverMetadata begins the names of metadata that a server sets itself, from 2.11 on.
+const serverMetadata = "_nats."
+
+func decode(raw json.RawMessage) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var v any
+	err := d.Decode(&v)
+	return v, err
+}
+
+// short is a value as JSON, cut after 60 bytes.
+func short(v any) string {
+	const most = 60
+	p, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	if len(p) > most {
+		return string(p[:most]) + "…"
+	}
+	return string(p)
+}

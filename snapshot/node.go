@@ -1,0 +1,156 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"jetsam/blob"
+)
+
+// Type tells what a node is. The values are part of the format.
+type Type string
+
+// The types of node.
+const (
+	TypeFile    Type = "file"
+	TypeDir     Type = "dir"
+	TypeSymlink Type = "symlink"
+	TypeDev     Type = "dev"
+	TypeCharDev Type = "chardev"
+	TypeFifo    Type = "fifo"
+	TypeSocket  Type = "socket"
+)
+
+// MaxNameLength is the longest name of a node, in bytes. File systems stop at
+// 255; names of streams are longer where characters had to be escaped.
+const MaxNameLength = 4096
+
+// Modes of the nodes made here: only their owner may read what was restored.
+const (
+	fileMode = fs.FileMode(0o600)
+	dirMode  = fs.ModeDir | 0o700
+)
+
+// Node is an entry of a directory. The order of the fields is part of the
+// format. Name is the plain name here; trees hold it quoted.
+type Node struct {
+	Name               string                     `json:"name"`
+	Type               Type                       `json:"type"`
+	Mode               fs.FileMode                `json:"mode,omitempty"` // Go's bits, not Unix's
+	ModTime            time.Time                  `json:"mtime"`
+	AccessTime         time.Time                  `json:"atime"`
+	ChangeTime         time.Time                  `json:"ctime"`
+	UID                uint32                     `json:"uid"`
+	GID                uint32                     `json:"gid"`
+	User               string                     `json:"user,omitempty"`
+	Group              string                     `json:"group,omitempty"`
+	Inode              uint64                     `json:"inode,omitempty"`
+	DeviceID           uint64                     `json:"device_id,omitempty"`
+	Size               uint64                     `json:"size,omitempty"` // bytes
+	Links              uint64                     `json:"links,omitempty"`
+	LinkTarget         string                     `json:"linktarget,omitempty"`
+	LinkTargetRaw      []byte                     `json:"linktarget_raw,omitempty"` // where LinkTarget is not UTF-8
+	ExtendedAttributes []ExtendedAttribute        `json:"extended_attributes,omitempty"`
+	GenericAttributes  map[string]json.RawMessage `json:"generic_attributes,omitempty"`
+	Device             uint64                     `json:"device,omitempty"`
+	Content            []blob.ID                  `json:"content"`          // of a file: its data blobs in order, not nil
+	Subtree            blob.ID                    `json:"subtree,omitzero"` // of a directory
+	Error              string                     `json:"error,omitempty"`
+}
+
+// ExtendedAttribute is a name and value that a file system keeps with a file.
+type ExtendedAttribute struct {
+	Name  string `json:"name"`
+	Value []byte `json:"value"`
+}
+
+// DirNode returns a directory. All three of its times are mtime and all else is
+// fixed, so that it depends on nothing but the arguments.
+func DirNode(name string, subtree blob.ID, mtime time.Time) *Node {
+	n := newNode(name, TypeDir, dirMode, mtime)
+	n.Subtree = subtree
+	return n
+}
+
+// FileNode returns a file of size bytes, made of the data blobs content. Its
+// times and mode are as DirNode's. The node keeps content.
+func FileNode(name string, content []blob.ID, size uint64, mtime time.Time) *Node {
+	n := newNode(name, TypeFile, fileMode, mtime)
+	n.Content, n.Size = content, size
+	if content == nil {
+		n.Content = []blob.ID{}
+	}
+	return n
+}
+
+func newNode(name string, t Type, mode fs.FileMode, mtime time.Time) *Node {
+	mtime = mtime.UTC().Round(0)
+	return &Node{Name: name, Type: t, Mode: mode, ModTime: mtime, AccessTime: mtime, ChangeTime: mtime}
+}
+
+// check reports what makes the node one that must not be restored or stored.
+func (n *Node) check() error {
+	if err := checkName(n.Name); err != nil {
+		return err
+	}
+	switch n.Type {
+	case TypeFile:
+		return n.checkContent()
+	case TypeDir:
+		if n.Subtree.IsZero() {
+			return errors.New("directory without subtree")
+		}
+	case TypeSymlink, TypeDev, TypeCharDev, TypeFifo, TypeSocket:
+	default:
+		return fmt.Errorf("unknown type %.20q", string(n.Type))
+	}
+	return nil
+}
+
+func (n *Node) checkContent() error {
+	if n.Content == nil {
+		return errors.New("file without content list")
+	}
+	for _, id := range n.Content {
+		if id.IsZero() {
+			return errors.New("file with a zero blob ID")
+		}
+	}
+	return nil
+}
+
+// checkName refuses names that are not one element of a path: a tree could
+// otherwise point out of the directory it is restored to.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("empty name")
+	case name == "." || name == "..":
+		return errors.New("name is a path to another directory")
+	case len(name) > MaxNameLength:
+		return fmt.Errorf("name has %d bytes, more than %d", len(name), MaxNameLength)
+	case strings.ContainsAny(name, "/\x00"):
+		return errors.New("name holds a slash or a zero byte")
+	}
+	return nil
+}
+
+// quote returns name as trees hold it: a Go string literal without its quotes.
+func quote(name string) string {
+	q := strconv.Quote(name)
+	return q[1 : len(q)-1]
+}
+
+// unquote is the reverse of quote.
+func unquote(quoted string) (string, error) {
+	name, err := strconv.Unquote(`"` + quoted + `"`)
+	if err != nil {
+		return "", errors.New("name is not quoted as it should be")
+	}
+	return name, nil
+}

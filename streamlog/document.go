@@ -1,0 +1,173 @@
+package streamlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// FormatVersion is the version of the stored form that this package writes. Part of the format.
+const FormatVersion = 1
+
+// maxDocument bounds the JSON documents of a stream (64 MiB, as an unpacked file of the repository).
+const maxDocument = 64 << 20
+
+// ErrUnsupported says that a snapshot needs a newer jetsam.
+var ErrUnsupported = errors.New("written by a newer version of jetsam")
+
+// supportedFeatures are the required features that this version knows. None exists yet.
+var supportedFeatures []string
+
+// Document is backup.json: what `nats stream backup` writes there (config and state), and a block of our own.
+type Document struct {
+	Config json.RawMessage `json:"config"` // as the server sent it
+	State  json.RawMessage `json:"state"`  // as the server sent it, when the capture began
+	Jetsam Capture         `json:"jetsam"`
+}
+
+// Capture is what jetsam knows of one stream's capture.
+type Capture struct {
+	Format         int                 `json:"format"`
+	Requires       []string            `json:"requires"`                 // features without which a reader would restore something wrong
+	Created        time.Time           `json:"created"`                  // when the stream was created, as the server says
+	Messages       uint64              `json:"messages"`                 // live messages in this snapshot
+	MessageBytes   uint64              `json:"message_bytes"`            // subjects, headers and payloads of them
+	LargestMessage uint64              `json:"largest_message"`          // headers and payload of the largest, in bytes
+	Removed        uint64              `json:"removed,omitempty"`        // messages of State that the server removed while it was captured
+	Torn           string              `json:"torn,omitempty"`           // why the capture may lack messages; empty where it lacks none
+	Consumers      []ConsumerFidelity  `json:"consumers,omitempty"`      // in the order of their names
+	Continues      *ContinuationOrigin `json:"continues_from,omitempty"` // absent in a full capture
+}
+
+// ConsumerFidelity says how true a consumer's stored state is.
+type ConsumerFidelity struct {
+	Name     string `json:"name"`
+	Fidelity string `json:"fidelity"` // FidelityExact or FidelityAckFloor
+}
+
+// Fidelities of a consumer's state. Part of the format.
+const (
+	FidelityExact    = "exact"     // as it stood: pending and redelivered messages included
+	FidelityAckFloor = "ack-floor" // what was pending is delivered again after a restore, nothing is skipped
+)
+
+// ContinuationOrigin names the snapshot that a log goes on from.
+type ContinuationOrigin struct {
+	Snapshot string `json:"snapshot"` // its ID
+	Sequence uint64 `json:"sequence"` // the last sequence that both hold
+}
+
+// Encode returns the document's bytes: equal documents give equal bytes.
+func (d *Document) Encode() ([]byte, error) {
+	if d.Jetsam.Requires == nil {
+		d.Jetsam.Requires = []string{}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(d); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", documentName, err)
+	}
+	return b.Bytes(), nil
+}
+
+// DecodeDocument reads backup.json. A document that needs features this version lacks is ErrUnsupported.
+func DecodeDocument(p []byte) (*Document, error) {
+	var d Document
+	if err := json.Unmarshal(p, &d); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", documentName, err)
+	}
+	if err := checkSupported(documentName, d.Jetsam.Format, d.Jetsam.Requires); err != nil {
+		return nil, err
+	}
+	if len(d.Config) == 0 || len(d.State) == 0 {
+		return nil, fmt.Errorf("decode %s: config or state is missing", documentName)
+	}
+	return &d, nil
+}
+
+func checkSupported(name string, format int, requires []string) error {
+	if format < 1 {
+		return fmt.Errorf("decode %s: no format version", name)
+	}
+	if format > FormatVersion {
+		return fmt.Errorf("%s has format version %d, this jetsam reads up to %d: %w", name, format, FormatVersion, ErrUnsupported)
+	}
+	var lacking []string
+	for _, f := range requires {
+		if !slices.Contains(supportedFeatures, f) {
+			lacking = append(lacking, f)
+		}
+	}
+	if len(lacking) > 0 {
+		return fmt.Errorf("%s requires %s, which this jetsam does not know: %w", name, strings.Join(lacking, ", "), ErrUnsupported)
+	}
+	return nil
+}
+
+// Account is account.json: what one run captured of an account.
+type Account struct {
+	Format   int              `json:"format"`
+	Account  string           `json:"account"`
+	Server   AccountServer    `json:"server"`
+	Limits   json.RawMessage  `json:"limits,omitempty"` // the server's answer to $JS.API.INFO
+	Captured []CapturedStream `json:"streams"`          // in the order of their names
+	Failed   []FailedStream   `json:"failed"`           // what could not be read, in the order of their names
+}
+
+// AccountServer names the server that an account was captured from.
+type AccountServer struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Cluster string `json:"cluster,omitempty"`
+	Domain  string `json:"domain,omitempty"`
+}
+
+// CapturedStream says when a stream was captured, and how far.
+type CapturedStream struct {
+	Name     string    `json:"name"`
+	Captured time.Time `json:"captured"` // when the server took the state that the capture began with
+	LastSeq  uint64    `json:"last_seq"`
+}
+
+// FailedStream names a stream that is not in the snapshot, and why.
+type FailedStream struct {
+	Name  string `json:"name"`
+	Error string `json:"error"`
+}
+
+// Encode returns the bytes of account.json.
+func (a *Account) Encode() ([]byte, error) {
+	p, err := json.Marshal(a)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", accountName, err)
+	}
+	return append(p, '\n'), nil
+}
+
+// DecodeAccount reads account.json.
+func DecodeAccount(p []byte) (*Account, error) {
+	var a Account
+	if err := json.Unmarshal(p, &a); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", accountName, err)
+	}
+	if err := checkSupported(accountName, a.Format, nil); err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
+
+// configName is the name in a stream's configuration.
+func configName(config json.RawMessage) (string, error) {
+	var c struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return "", fmt.Errorf("decode stream configuration: %w", err)
+	}
+	return c.Name, nil
+}

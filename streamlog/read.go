@@ -1,0 +1,315 @@
+package streamlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"jetsam/blob"
+	"jetsam/jetstream/archive"
+	"jetsam/snapshot"
+)
+
+// Loader is where blobs and trees are read from: a *repo.Reader.
+type Loader interface {
+	Load(ctx context.Context, h blob.Handle, dst []byte) ([]byte, error)
+	LoadTree(ctx context.Context, id blob.ID) (*snapshot.Tree, error)
+}
+
+// ErrNoStreams says that a snapshot was not written by jetsam: it holds other files than streams.
+var ErrNoStreams = errors.New("snapshot holds no streams")
+
+// Contents is what a snapshot holds.
+type Contents struct {
+	Account *Account
+	Streams []*Stream // in the order of their names; damaged ones too, with Err set
+}
+
+// Stream is a stream in a snapshot.
+type Stream struct {
+	Name     string
+	Document *Document // nil where Err is set
+	Err      error     // why this stream cannot be read; the others can
+
+	src      Loader
+	head     []blob.ID
+	end      []blob.ID
+	messages blob.ID
+}
+
+// Open reads what the snapshot with this root tree holds. Messages are not read.
+func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
+	dir, err := accountDir(ctx, src, root)
+	if err != nil {
+		return nil, err
+	}
+	t, err := src.LoadTree(ctx, dir.Subtree)
+	if err != nil {
+		return nil, fmt.Errorf("account %s: %w", dir.Name, err)
+	}
+	text, err := loadFile(ctx, src, t, accountName)
+	if errors.Is(err, errNoNode) {
+		return nil, ErrNoStreams
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Contents{}
+	if c.Account, err = DecodeAccount(text); err != nil {
+		return nil, err
+	}
+	if EscapeName(c.Account.Account) != dir.Name {
+		return nil, fmt.Errorf("directory %q holds account %q", dir.Name, c.Account.Account)
+	}
+	for _, n := range t.Nodes {
+		if n.Type != snapshot.TypeDir {
+			continue
+		}
+		s := openStream(ctx, src, n)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		c.Streams = append(c.Streams, s)
+	}
+	return c, nil
+}
+
+// accountDir finds the one directory of the root.
+func accountDir(ctx context.Context, src Loader, root blob.ID) (*snapshot.Node, error) {
+	t, err := src.LoadTree(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.Nodes) != 1 || t.Nodes[0].Type != snapshot.TypeDir {
+		return nil, ErrNoStreams
+	}
+	return t.Nodes[0], nil
+}
+
+// openStream reads a stream's directory and document. What goes wrong is the stream's own Err.
+func openStream(ctx context.Context, src Loader, dir *snapshot.Node) *Stream {
+	s := &Stream{Name: dir.Name, src: src}
+	if name, err := UnescapeName(dir.Name); err == nil {
+		s.Name = name
+	}
+	if err := s.load(ctx, dir); err != nil {
+		s.Document, s.Err = nil, fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	return s
+}
+
+func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
+	if _, err := UnescapeName(dir.Name); err != nil {
+		return err
+	}
+	t, err := s.src.LoadTree(ctx, dir.Subtree)
+	if err != nil {
+		return err
+	}
+	text, err := loadFile(ctx, s.src, t, documentName)
+	if err != nil {
+		return err
+	}
+	if s.Document, err = DecodeDocument(text); err != nil {
+		return err
+	}
+	if name, err := configName(s.Document.Config); err != nil || name != s.Name {
+		return fmt.Errorf("%s is the configuration of stream %q", documentName, name)
+	}
+	if s.head, err = content(t, headName); err != nil {
+		return err
+	}
+	if s.end, err = content(t, endName); err != nil {
+		return err
+	}
+	n, err := find(t, messagesName, snapshot.TypeDir)
+	if err != nil {
+		return err
+	}
+	s.messages = n.Subtree
+	return nil
+}
+
+// Head reads the stream's state and consumers.
+func (s *Stream) Head(ctx context.Context) (*archive.Head, error) {
+	framed, err := loadBlobs(ctx, s.src, s.head)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
+	}
+	plain, err := archive.AppendUnframed(nil, framed)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
+	}
+	h, err := archive.NewReader(bytes.NewReader(plain), archive.Limits{}).Head()
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
+	}
+	return h, nil
+}
+
+// Size is how many framed bytes the stream's archive has, as restic reports it.
+func (s *Stream) Size(ctx context.Context) (uint64, error) {
+	var n uint64
+	for p, err := range s.Parts(ctx) {
+		if err != nil {
+			return 0, err
+		}
+		n += p.Size
+	}
+	return n, nil
+}
+
+// HeadBlobs and EndBlobs are the blobs before and behind those of the parts.
+func (s *Stream) HeadBlobs() []blob.ID { return s.head }
+
+// EndBlobs are the blobs of the end mark.
+func (s *Stream) EndBlobs() []blob.ID { return s.end }
+
+// Part is a piece of a stream's log of messages.
+type Part struct {
+	First uint64    // sequence that names it
+	Blobs []blob.ID // of arc.s2, in order
+	Size  uint64    // of arc.s2, framed bytes
+
+	src    Loader
+	chunks []blob.ID
+}
+
+// Groups reads chunks.json, held against the blobs of the part.
+func (p *Part) Groups(ctx context.Context) ([]Group, error) {
+	text, err := loadBlobs(ctx, p.src, p.chunks)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := decodeChunks(text, p.Blobs)
+	if err != nil {
+		return nil, err
+	}
+	if groups[0].First != p.First {
+		return nil, fmt.Errorf("part %s begins with message %d", seqName(p.First), groups[0].First)
+	}
+	return groups, nil
+}
+
+// Parts are the parts of the stream's log, in order. An error ends the sequence.
+func (s *Stream) Parts(ctx context.Context) iter.Seq2[*Part, error] {
+	return func(yield func(*Part, error) bool) {
+		for shelf, err := range s.dirs(ctx, s.messages) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for dir, err := range s.dirs(ctx, shelf.Subtree) {
+				if err != nil {
+					yield(nil, err)
+					return
+				}
+				p, err := s.openPart(ctx, dir)
+				if !yield(p, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// dirs are the directories of a tree, whose names must be sequences in ascending order.
+func (s *Stream) dirs(ctx context.Context, id blob.ID) iter.Seq2[*snapshot.Node, error] {
+	return func(yield func(*snapshot.Node, error) bool) {
+		t, err := s.src.LoadTree(ctx, id)
+		if err != nil {
+			yield(nil, fmt.Errorf("stream %s: %w", s.Name, err))
+			return
+		}
+		for _, n := range t.Nodes {
+			if n.Type != snapshot.TypeDir {
+				yield(nil, fmt.Errorf("stream %s: %s/…/%s is not a directory", s.Name, messagesName, n.Name))
+				return
+			}
+			if !yield(n, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Stream) openPart(ctx context.Context, dir *snapshot.Node) (*Part, error) {
+	p, err := s.readPart(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: part %s: %w", s.Name, dir.Name, err)
+	}
+	return p, nil
+}
+
+func (s *Stream) readPart(ctx context.Context, dir *snapshot.Node) (*Part, error) {
+	first, err := parseSeqName(dir.Name)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.src.LoadTree(ctx, dir.Subtree)
+	if err != nil {
+		return nil, err
+	}
+	arc, err := find(t, archiveName, snapshot.TypeFile)
+	if err != nil {
+		return nil, err
+	}
+	chunks, err := content(t, chunksName)
+	if err != nil {
+		return nil, err
+	}
+	if len(arc.Content) == 0 {
+		return nil, fmt.Errorf("%s is empty", archiveName)
+	}
+	return &Part{First: first, Blobs: arc.Content, Size: arc.Size, src: s.src, chunks: chunks}, nil
+}
+
+// errNoNode says that a directory lacks a file.
+var errNoNode = errors.New("is missing")
+
+func find(t *snapshot.Tree, name string, typ snapshot.Type) (*snapshot.Node, error) {
+	for _, n := range t.Nodes {
+		if n.Name == name && n.Type == typ {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("%s %w", name, errNoNode)
+}
+
+func content(t *snapshot.Tree, name string) ([]blob.ID, error) {
+	n, err := find(t, name, snapshot.TypeFile)
+	if err != nil {
+		return nil, err
+	}
+	return n.Content, nil
+}
+
+func loadFile(ctx context.Context, src Loader, t *snapshot.Tree, name string) ([]byte, error) {
+	ids, err := content(t, name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := loadBlobs(ctx, src, ids)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// loadBlobs returns the joined bytes of blobs, at most maxDocument of them.
+func loadBlobs(ctx context.Context, src Loader, ids []blob.ID) ([]byte, error) {
+	var p []byte
+	for _, id := range ids {
+		b, err := src.Load(ctx, blob.Handle{Kind: blob.Data, ID: id}, nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(p)+len(b) > maxDocument {
+			return nil, fmt.Errorf("larger than %d bytes", maxDocument)
+		}
+		p = append(p, b...)
+	}
+	return p, nil
+}

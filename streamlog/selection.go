@@ -1,0 +1,133 @@
+package streamlog
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Selection says which streams of an account are meant.
+type Selection struct {
+	All     bool     // every stream
+	Names   []string // names, or globs as of path.Match
+	Exclude []string // names or globs that are left out
+}
+
+// UnmatchedError says that a name or glob matches no stream.
+type UnmatchedError struct {
+	Name string
+	Near []string // streams with similar names, nearest first, at most three
+}
+
+func (e *UnmatchedError) Error() string {
+	s := fmt.Sprintf("no stream matches %q", e.Name)
+	if len(e.Near) > 0 {
+		s += ", did you mean " + strings.Join(e.Near, ", ") + "?"
+	}
+	return s
+}
+
+// Pick returns the streams that are meant, in ascending order. Every name and glob must match a stream: else *UnmatchedError.
+func (s Selection) Pick(streams []string) ([]string, error) {
+	picked := map[string]bool{}
+	if s.All {
+		for _, name := range streams {
+			picked[name] = true
+		}
+	}
+	for _, pattern := range s.Names {
+		matches, err := match(pattern, streams)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range matches {
+			picked[name] = true
+		}
+	}
+	for _, pattern := range s.Exclude {
+		matches, err := match(pattern, streams)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range matches {
+			delete(picked, name)
+		}
+	}
+	out := make([]string, 0, len(picked))
+	for name := range picked {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// match returns the streams that pattern names: one of that very name, or those that the glob matches.
+func match(pattern string, streams []string) ([]string, error) {
+	if slices.Contains(streams, pattern) {
+		return []string{pattern}, nil
+	}
+	var matches []string
+	for _, name := range streams {
+		ok, err := path.Match(pattern, name)
+		if err != nil {
+			return nil, fmt.Errorf("stream glob %q: %w", pattern, err)
+		}
+		if ok {
+			matches = append(matches, name)
+		}
+	}
+	if len(matches) == 0 {
+		return nil, &UnmatchedError{Name: pattern, Near: near(pattern, streams)}
+	}
+	return matches, nil
+}
+
+// near returns up to three streams whose names resemble name, nearest first.
+func near(name string, streams []string) []string {
+	const most = 3
+	type candidate struct {
+		name string
+		far  int
+	}
+	want := strings.ToUpper(name)
+	var near []candidate
+	for _, s := range streams {
+		upper := strings.ToUpper(s)
+		far := distance(want, upper)
+		if far <= max(2, len(want)/3) || len(want) >= 3 && strings.Contains(upper, want) {
+			near = append(near, candidate{s, far})
+		}
+	}
+	slices.SortFunc(near, func(a, b candidate) int {
+		if a.far != b.far {
+			return a.far - b.far
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	var out []string
+	for _, c := range near[:min(most, len(near))] {
+		out = append(out, c.name)
+	}
+	return out
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

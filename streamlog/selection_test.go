@@ -1,0 +1,69 @@
+package streamlog
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var someStreams = []string{"EVENTS", "KV_sessions", "KV_users", "OBJ_files", "ORDERS", "ORDERS_EU"}
+
+func TestPick(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		sel  Selection
+		want []string
+	}{
+		{"all", Selection{All: true}, someStreams},
+		{"one", Selection{Names: []string{"ORDERS"}}, []string{"ORDERS"}},
+		{"glob", Selection{Names: []string{"KV_*"}}, []string{"KV_sessions", "KV_users"}},
+		{"name and glob that overlap", Selection{Names: []string{"ORDERS", "ORD*"}}, []string{"ORDERS", "ORDERS_EU"}},
+		{"all but", Selection{All: true, Exclude: []string{"KV_*", "OBJ_*"}}, []string{"EVENTS", "ORDERS", "ORDERS_EU"}},
+		{"nothing", Selection{}, []string{}},
+	} {
+		got, err := c.sel.Pick(someStreams)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s: %s", c.name, d)
+		}
+	}
+}
+
+func TestPickUnmatched(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		near    []string
+	}{
+		{"ORDER", []string{"ORDERS", "ORDERS_EU"}},
+		{"orders", []string{"ORDERS", "ORDERS_EU"}},
+		{"EVNETS", []string{"EVENTS"}},
+		{"users", []string{"KV_users"}},
+		{"zzzzzz", nil},
+		{"X*", nil},
+	} {
+		_, err := Selection{Names: []string{c.pattern}}.Pick(someStreams)
+		var unmatched *UnmatchedError
+		if !errors.As(err, &unmatched) {
+			t.Fatalf("%s: %v, want an UnmatchedError", c.pattern, err)
+		}
+		if d := cmp.Diff(c.near, unmatched.Near); d != "" {
+			t.Errorf("%s: near names: %s", c.pattern, d)
+		}
+	}
+}
+
+func TestPickBadGlob(t *testing.T) {
+	if _, err := (Selection{Names: []string{"[a"}}).Pick(someStreams); err == nil {
+		t.Error("a malformed glob was taken")
+	}
+}
+
+func TestPickTakesANameWithGlobCharactersAsItIs(t *testing.T) {
+	got, err := Selection{Names: []string{"a[b]"}}.Pick([]string{"a[b]", "ab"})
+	if err != nil || !cmp.Equal(got, []string{"a[b]"}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}

@@ -1,0 +1,142 @@
+package streamlog
+
+import (
+	"context"
+	"time"
+
+	"jetsam/blob"
+	"jetsam/snapshot"
+)
+
+// library arranges groups in parts, parts on shelves, and shelves in the directory "messages".
+// Where a part and a shelf end is decided by the IDs of their blobs, so that what did not change keeps its trees.
+type library struct {
+	dst     Saver
+	shelves []*snapshot.Node
+	shelf   shelf
+	part    part
+	stored  uint64
+}
+
+type shelf struct {
+	parts []*snapshot.Node
+	first uint64
+	to    int64 // highest message time, Unix nanoseconds
+}
+
+type part struct {
+	ids    []blob.ID
+	groups []Group
+	size   uint64 // of the framed blobs
+	to     int64
+}
+
+// place adds a group to the current part, and ends the part and its shelf where they are full.
+func (l *library) place(ctx context.Context, s *savedGroup) error {
+	p := &l.part
+	if len(p.groups) == 0 {
+		p.to = s.To
+	}
+	p.ids = append(p.ids, s.ids...)
+	p.groups = append(p.groups, s.Group)
+	p.size += s.size
+	p.to = max(p.to, s.To)
+	if s.Tail || !endsPart(p.ids) {
+		return nil
+	}
+	last := p.ids[len(p.ids)-1]
+	if err := l.endPart(ctx); err != nil {
+		return err
+	}
+	if !endsShelf(last, len(l.shelf.parts)) {
+		return nil
+	}
+	return l.endShelf(ctx)
+}
+
+// endsPart says whether a part ends after these blobs. Part of the format.
+func endsPart(ids []blob.ID) bool {
+	last := ids[len(ids)-1]
+	return len(ids) >= maxPartBlobs || len(ids) >= minPartBlobs && last[0] == 0 && last[1]>>6 == 0
+}
+
+// endsShelf says whether a shelf of n parts ends after the part whose last blob is last. Part of the format.
+func endsShelf(last blob.ID, n int) bool {
+	return n >= maxShelfParts || last[0] == 0 && last[1] == 0
+}
+
+func (l *library) endPart(ctx context.Context) error {
+	p := l.part
+	l.part = part{}
+	if len(p.groups) == 0 {
+		return nil
+	}
+	list, err := encodeChunks(p.groups)
+	if err != nil {
+		return err
+	}
+	at := unixNano(p.to)
+	chunksNode, stored, err := saveFile(ctx, l.dst, chunksName, list, at)
+	if err != nil {
+		return err
+	}
+	l.stored += stored
+	tree := &snapshot.Tree{Nodes: []*snapshot.Node{snapshot.FileNode(archiveName, p.ids, p.size, at), chunksNode}}
+	node, err := l.saveDir(ctx, seqName(p.groups[0].First), tree, at)
+	if err != nil {
+		return err
+	}
+	if len(l.shelf.parts) == 0 {
+		l.shelf.first, l.shelf.to = p.groups[0].First, p.to
+	}
+	l.shelf.to = max(l.shelf.to, p.to)
+	l.shelf.parts = append(l.shelf.parts, node)
+	return nil
+}
+
+func (l *library) endShelf(ctx context.Context) error {
+	s := l.shelf
+	l.shelf = shelf{}
+	if len(s.parts) == 0 {
+		return nil
+	}
+	node, err := l.saveDir(ctx, seqName(s.first), &snapshot.Tree{Nodes: s.parts}, unixNano(s.to))
+	if err != nil {
+		return err
+	}
+	l.shelves = append(l.shelves, node)
+	return nil
+}
+
+// finish ends the last part and shelf and returns the tree of "messages" and the highest message time.
+func (l *library) finish(ctx context.Context) (blob.ID, time.Time, error) {
+	if err := l.endPart(ctx); err != nil {
+		return blob.ID{}, time.Time{}, err
+	}
+	if err := l.endShelf(ctx); err != nil {
+		return blob.ID{}, time.Time{}, err
+	}
+	id, saved, err := l.dst.SaveTree(ctx, &snapshot.Tree{Nodes: l.shelves})
+	if err != nil {
+		return blob.ID{}, time.Time{}, err
+	}
+	l.stored += uint64(saved.Stored)
+	var at time.Time
+	for _, n := range l.shelves {
+		if n.ModTime.After(at) {
+			at = n.ModTime
+		}
+	}
+	return id, at, nil
+}
+
+func (l *library) saveDir(ctx context.Context, name string, t *snapshot.Tree, at time.Time) (*snapshot.Node, error) {
+	id, saved, err := l.dst.SaveTree(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	l.stored += uint64(saved.Stored)
+	return snapshot.DirNode(name, id, at), nil
+}
+
+func unixNano(ns int64) time.Time { return time.Unix(0, ns).UTC() }
