@@ -30,9 +30,9 @@ race: ## run the tests with the race detector; needs a C compiler (RACE=./... fo
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(RACE)
 
 .PHONY: interop
-interop: ## run the tests against the real restic, which must be installed
+interop: ## run the tests that involve the real restic, which must be installed
 	@command -v restic >/dev/null || { echo 'restic is not installed: apt-get install restic, brew install restic, …' >&2; exit 1; }
-	JETSAM_REQUIRE_RESTIC=1 $(GO) test -count=1 -timeout 20m -run 'Restic' ./...
+	CI=true $(GO) test -count=1 -timeout 20m ./repo/... ./cmd/... ./tests/...
 
 .PHONY: lint
 lint: ## gofmt, go vet here and as Windows and macOS see it, staticcheck
@@ -55,7 +55,7 @@ bench: ## run the benchmarks (BENCH=regexp for some of them)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
 
 .PHONY: cover
-cover: ## how much of the code the tests reach; opens nothing, writes cover.out
+cover: ## how much of the code the tests reach (cover.out)
 	$(GO) test -timeout 20m -coverpkg=./... -coverprofile=cover.out ./...
 	@$(GO) tool cover -func=cover.out | tail -n 1
 

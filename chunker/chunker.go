@@ -61,7 +61,14 @@ func New(polynomial uint64) (*Cutter, error) {
 	if !pol.Irreducible() {
 		return nil, fmt.Errorf("%w %#x: it has factors", ErrPolynomial, polynomial)
 	}
-	return &Cutter{pol: pol, hash: newHash(pol)}, nil
+	return &Cutter{pol: pol, hash: &hash{tables: newTables(pol)}}, nil
+}
+
+// Fresh returns another Cutter for the same polynomial, which has taken no
+// records. New takes milliseconds to make sure of the polynomial, this does not.
+// It may be called at any time, also while c is in use elsewhere.
+func (c *Cutter) Fresh() *Cutter {
+	return &Cutter{pol: c.pol, hash: &hash{tables: c.hash.tables}}
 }
 
 // Reset forgets the records since the last end, as if a blob had ended here.

@@ -23,14 +23,19 @@ type tables struct {
 
 func newTables(pol chunker.Pol) *tables {
 	t := &tables{}
-	for b := range 256 {
-		high := chunker.Pol(b) << degree
-		t.mod[b] = uint64(high | high.Mod(pol))
-		left := chunker.Pol(b)
+	for bit := range 8 {
+		high := chunker.Pol(1) << (degree + bit)
+		left := chunker.Pol(1) << bit
 		for range windowSize {
 			left = (left << 8).Mod(pol)
 		}
-		t.out[b] = uint64(left)
+		t.mod[1<<bit] = uint64(high | high.Mod(pol))
+		t.out[1<<bit] = uint64(left)
+	}
+	for b := range 256 { // what several bits add is the sum of what each adds
+		low := b & -b
+		t.mod[b] = t.mod[low] ^ t.mod[b^low]
+		t.out[b] = t.out[low] ^ t.out[b^low]
 	}
 	return t
 }
@@ -54,8 +59,6 @@ type hash struct {
 	// it, so that the bytes that come in and those that leave stand in one slice.
 	stage [windowSize + stageSize]byte
 }
-
-func newHash(pol chunker.Pol) *hash { return &hash{tables: newTables(pol)} }
 
 func (h *hash) reset() {
 	h.sum = 0

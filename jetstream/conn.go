@@ -50,9 +50,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 	if err != nil {
 		return nil, redact.connectError(err, servers)
 	}
-	answers := answersOf(nc)
-	e.share(answers)
-	return &Conn{
+	conn := &Conn{
 		nc:             nc,
 		events:         e,
 		redact:         redact,
@@ -60,8 +58,11 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		account:        c.Account,
 		timeout:        c.Timeout,
 		restoreTimeout: c.RestoreTimeout,
-		answers:        answers,
-	}, nil
+		answers:        answersOf(nc),
+		windows:        windows{budget: windowBudget},
+	}
+	e.begin(conn.answers, conn.windows.slow)
+	return conn, nil
 }
 
 // dial connects. When ctx ends first, the attempt is left to fail or to be closed by itself: it takes no longer than its

@@ -20,6 +20,7 @@ type events struct {
 	ended   bool
 	answers string // the subscription that all requests share, and that is made once
 	refused error  // why there is none
+	lost    func() // called when the connection is lost, before anybody is told
 	watches map[*watch]struct{}
 }
 
@@ -31,16 +32,16 @@ type watch struct {
 }
 
 func newEvents() *events {
-	e := &events{up: make(chan struct{}), watches: map[*watch]struct{}{}}
+	e := &events{up: make(chan struct{}), watches: map[*watch]struct{}{}, lost: func() {}}
 	close(e.up)
 	return e
 }
 
-// share says on which subject the answers to all requests come.
-func (e *events) share(answers string) {
+// begin says on which subject the answers to all requests come, and what to call when the connection is lost.
+func (e *events) begin(answers string, lost func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.answers = answers
+	e.answers, e.lost = answers, lost
 }
 
 // add waits until the connection is up, and from then on tells w what happens, until remove is called.
@@ -117,7 +118,9 @@ func (e *events) disconnected(*nats.Conn, error) {
 	default:
 	}
 	e.refused = nil // whoever connects anew may do more
+	lost := e.lost
 	e.mu.Unlock()
+	lost()
 	e.tellAll(ErrConnectionLost)
 }
 

@@ -109,7 +109,7 @@ func publish(t testing.TB, js nats.JetStreamContext, subject string, n, size int
 		if i%3 == 0 {
 			m.Header.Set("Order", fmt.Sprint(i))
 		}
-		if _, err := js.PublishMsgAsync(m); err != nil {
+		if _, err := js.PublishMsgAsync(m, nats.StallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -331,6 +331,9 @@ func (r *Restore) stayAlive() {
 //
 // The server is given Config.RestoreTimeout, or less if ctx ends before. After an error, Abort is left to be called.
 func (r *Restore) Finish(ctx context.Context) (*StreamInfo, error) {
+	if ctx.Err() != nil {
+		r.flight.fail(context.Cause(ctx))
+	}
 	stop := context.AfterFunc(ctx, func() { r.flight.fail(context.Cause(ctx)) })
 	defer stop()
 	r.mu.Lock()

@@ -176,10 +176,10 @@ func edit(t testing.TB, config json.RawMessage, pairs ...any) json.RawMessage {
 }
 
 func TestRestoreOfATruncatedArchive(t *testing.T) {
-	s := take(t, 2_000)
+	s := take(t, 5_000)
 	server := serve(t, natsd.Options{})
 	c := connect(t, jetstream.Config{Servers: server.URL()})
-	_, err := restore(t.Context(), c, "S", s.archive[:len(s.archive)/2], s.config, s.state)
+	_, err := restore(t.Context(), c, "S", s.archive[:len(s.archive)*9/10], s.config, s.state)
 	var api *jetstream.APIError
 	if !errors.As(err, &api) || api.ErrCode != 10062 {
 		t.Fatalf("error %v, want code 10062", err)
@@ -189,7 +189,7 @@ func TestRestoreOfATruncatedArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Messages == 0 || info.Messages >= 2_000 {
+	if info.Messages == 0 || info.Messages >= 5_000 {
 		t.Errorf("the server is left with %d messages", info.Messages)
 	}
 }
@@ -402,8 +402,12 @@ func TestRestoreJudgesItsServer(t *testing.T) {
 				}
 				script.publish(t, answer)
 			})
-			conn := connect(t, jetstream.Config{Servers: script.url, RestoreTimeout: 700 * time.Millisecond})
-			archive := block(10_000_000)
+			config := jetstream.Config{Servers: script.url}
+			if c.want == jetstream.ErrTimeout {
+				config.RestoreTimeout = 200 * time.Millisecond
+			}
+			conn := connect(t, config)
+			archive := block(5_000_000) // more than may be on its way at a time
 			info, err := restore(t.Context(), conn, "S", archive, json.RawMessage(`{"name":"S"}`), nil)
 			if c.want == nil && c.code == 0 {
 				if err != nil {

@@ -19,9 +19,6 @@ import (
 const (
 	// DefaultIdleTimeout is how long a snapshot waits for a server that sends nothing.
 	DefaultIdleTimeout = 10 * time.Second
-	// defaultChunk is the largest chunk that servers send, and the fastest (nats-server 2.15, streamSnapshot).
-	// Chunks of a snapshot, unlike those of a restore, are not bound by max_payload.
-	defaultChunk = 1 << 20
 	// trickleTick is how often a snapshot looks whether its server waits for an answer.
 	trickleTick = 100 * time.Millisecond
 )
@@ -30,7 +27,7 @@ const (
 type SnapshotOptions struct {
 	NoConsumers bool
 
-	ChunkSize   int           // bytes that the server sends at a time, 1 KiB to 1 MiB; 0: 1 MiB
+	ChunkSize   int           // bytes that the server sends at a time, 1 KiB to 1 MiB; 0: as much as is good
 	WindowSize  int           // bytes that it sends ahead of our answers, at most 32 MiB; 0: as much as is good
 	IdleTimeout time.Duration // how long the server may send nothing; 0: DefaultIdleTimeout
 }
@@ -50,7 +47,6 @@ type Snapshot struct {
 	conn   *Conn
 	stream string
 	idle   time.Duration
-	sub    *nats.Subscription
 	chunks *chunks
 	acks   atomic.Pointer[string] // first tokens of the subjects that answers go to
 	stop   []func()               // undoes in reverse order what taking the snapshot needed
@@ -93,15 +89,12 @@ func (s *Snapshot) begin(ctx context.Context, o SnapshotOptions, window int) err
 	if err := s.listen(ctx, inbox); err != nil {
 		return err
 	}
-	if o.ChunkSize <= 0 {
-		o.ChunkSize = defaultChunk
-	}
 	request, err := json.Marshal(struct {
 		Deliver     string `json:"deliver_subject"`
 		NoConsumers bool   `json:"no_consumers,omitempty"`
 		Chunk       int    `json:"chunk_size"`
 		Window      int    `json:"window_size"`
-	}{inbox, o.NoConsumers, o.ChunkSize, window})
+	}{inbox, o.NoConsumers, chunkSize(o.ChunkSize, window), window})
 	if err != nil {
 		return err
 	}
@@ -307,11 +300,15 @@ func (s *Snapshot) accept(m *nats.Msg) ([]byte, error) {
 	return m.Data, nil
 }
 
+// statusTimeout ends a snapshot whose chunks were not answered in time.
+const statusTimeout = 408
+
 // end judges the empty message that ends a snapshot.
 func (s *Snapshot) end(m *nats.Msg) error {
 	status := m.Header.Get("Status")
 	switch {
 	case status == "204", status == "" && s.next == 1:
+		s.conn.windows.well()
 		return io.EOF
 	case status == "":
 		return fmt.Errorf("the server ended it after %d chunks without a status", s.next-1)
@@ -320,10 +317,16 @@ func (s *Snapshot) end(m *nats.Msg) error {
 	if err != nil {
 		return fmt.Errorf("the server ended it with the status %q", printable(status))
 	}
-	if s.chunks.exhausted() {
-		return fmt.Errorf("%w: %w", ErrSlowReader, &StatusError{Code: code, Text: m.Header.Get("Description")})
+	early := &StatusError{Code: code, Text: m.Header.Get("Description")}
+	switch {
+	case s.chunks.exhausted():
+		return fmt.Errorf("%w: %w", ErrSlowReader, early)
+	case s.gone(context.Background()):
+		return fmt.Errorf("deleted while it was read: %w: %w", ErrStreamNotFound, early)
+	case code == statusTimeout:
+		s.conn.windows.slow()
 	}
-	return &StatusError{Code: code, Text: m.Header.Get("Description")}
+	return early
 }
 
 // Close ends the snapshot and frees what it needs. It may be called at any time, also while Read waits, and again.

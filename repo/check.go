@@ -48,12 +48,11 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckPro
 		bad:      make(map[blobCopy]struct{}),
 		trees:    make(map[blob.ID]losses),
 	}
-	run := func(ctx context.Context) error { return c.run(ctx) }
 	var err error
 	if r.opts.NoLock {
-		err = run(ctx)
+		err = c.run(ctx)
 	} else {
-		err = r.locked(ctx, true, run)
+		err = r.locked(ctx, true, c.run)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check: %w", err)

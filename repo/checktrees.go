@@ -95,6 +95,9 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 		}
 		id := ids[done]
 		done++
+		if _, ok := c.trees[id]; ok {
+			continue // an earlier one of ids contains it
+		}
 		c.report.Trees++
 		c.progress(CheckProgress{"trees", c.report.Trees, 0})
 		if res.bad != nil {
@@ -113,9 +116,11 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 // unseen returns the trees that were not walked, each once.
 func (c *checker) unseen(ids []blob.ID) []blob.ID {
 	var out []blob.ID
+	taken := make(map[blob.ID]struct{}, len(ids))
 	for _, id := range ids {
-		if _, ok := c.trees[id]; !ok {
-			c.trees[id] = losses{}
+		_, walked := c.trees[id]
+		if _, ok := taken[id]; !ok && !walked {
+			taken[id] = struct{}{}
 			out = append(out, id)
 		}
 	}

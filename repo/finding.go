@@ -3,7 +3,6 @@ package repo
 import (
 	"fmt"
 	"slices"
-	"sync"
 
 	"jetsam/storage"
 )
@@ -65,7 +64,6 @@ type Report struct {
 	Files      int // in the trees, each once
 	Blobs      int // that the index lists, copies each
 
-	mu     sync.Mutex
 	damage bool
 }
 
@@ -78,8 +76,6 @@ func (r *Report) Losses() []Finding {
 }
 
 func (r *Report) add(f Finding) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.damage = r.damage || f.Severity == Damage
 	if len(r.Findings) >= maxFindings {
 		r.More++

@@ -14,6 +14,7 @@ import (
 	"jetsam/index"
 	"jetsam/internal/doctest"
 	"jetsam/pack"
+	"jetsam/repo"
 	"jetsam/snapshot"
 	"jetsam/storage"
 )
@@ -113,6 +114,20 @@ func TestFormatSealedFile(t *testing.T) {
 	}
 }
 
+func TestFormatLock(t *testing.T) {
+	text := exampleLine(t, "lock")
+	var l repo.LockInfo
+	if err := json.Unmarshal([]byte(text), &l); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := json.Marshal(l); err != nil || string(again) != text {
+		t.Errorf("encoded again it is %s, %v", again, err)
+	}
+	if l.BootID == "" || l.PIDNamespace == "" || l.ProcessStart == "" {
+		t.Error("it does not identify its holder")
+	}
+}
+
 func TestFormatPack(t *testing.T) {
 	file := doctest.Hex(t, formatPage, "pack")
 	if got := storage.Sum(file).String(); got != exampleLine(t, "pack ID") {
@@ -191,7 +206,7 @@ func TestFormatSnapshot(t *testing.T) {
 // TestFormatExamplesAreAllExecuted keeps an example from standing there unread.
 func TestFormatExamplesAreAllExecuted(t *testing.T) {
 	executed := []string{
-		"master key", "sealed text", "sealed nothing", "key file", "user key", "config", "sealed file", "sealed file ID",
+		"master key", "sealed text", "sealed nothing", "key file", "user key", "config", "sealed file", "sealed file ID", "lock",
 		"pack", "pack header", "pack ID", "index", "tree", "tree ID", "empty tree", "snapshot",
 	}
 	names := doctest.Names(t, formatPage)

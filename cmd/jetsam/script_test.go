@@ -88,6 +88,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("JETSAM_REPOSITORY", filepath.Join(env.WorkDir, "repo"))
 	env.Setenv("JETSAM_PASSWORD", password)
 	env.Setenv("NATS_URL", "")
+	env.Setenv("LOCK", "repo/locks/"+strings.Repeat("?", 64)) // matches no temporary file
 	return nil
 }
 

@@ -64,14 +64,6 @@ func (a *Account) Consumers() (n int) {
 	return n
 }
 
-// Sequences is the number of messages that were ever stored in the streams, those since deleted included.
-func (a *Account) Sequences() (n int) {
-	for _, s := range a.Streams {
-		n += int(s.State.LastSeq)
-	}
-	return n
-}
-
 // Look reads everything that the account of the server at url holds.
 func Look(ctx context.Context, url string) (*Account, error) {
 	nc, err := nats.Connect(url, nats.Timeout(requestTimeout))

@@ -57,6 +57,19 @@ func Open(ctx context.Context, url string, seed uint64) (*Shop, error) {
 	return s, nil
 }
 
+// Stored is how many messages the shop's streams were ever given, those since deleted included.
+func (s *Shop) Stored(ctx context.Context) (int, error) {
+	n := 0
+	infos := s.js.ListStreams(ctx)
+	for info := range infos.Info() {
+		n += int(info.State.LastSeq)
+	}
+	if err := infos.Err(); err != nil {
+		return 0, fmt.Errorf("shop: %w", err)
+	}
+	return n, nil
+}
+
 // Close leaves the server.
 func (s *Shop) Close() { s.nc.Close() }
 
@@ -82,6 +95,9 @@ func (s *Shop) found(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// mostWork is the most messages that a consumer works on at a time.
+const mostWork = 5000
 
 func streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
@@ -151,7 +167,7 @@ func (s *Shop) placeOrders(ctx context.Context, n int) error {
 
 // bill acknowledges most of a batch, not in order: some stay pending between others that are done.
 func (s *Shop) bill(ctx context.Context, orders int) error {
-	batch, err := s.fetch(ctx, Orders, "billing", orders)
+	batch, err := s.fetch(ctx, Orders, "billing", min(orders, mostWork))
 	if err != nil {
 		return err
 	}
@@ -160,7 +176,7 @@ func (s *Shop) bill(ctx context.Context, orders int) error {
 
 // ship gives some orders back, so that they are delivered a second time, and leaves what it fetches last pending.
 func (s *Shop) ship(ctx context.Context, orders int) error {
-	batch, err := s.fetch(ctx, Orders, "shipping", orders/4)
+	batch, err := s.fetch(ctx, Orders, "shipping", min(orders/4, mostWork))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,15 @@ func startServer(t *testing.T) *natsd.Server {
 	return srv
 }
 
+func stored(t *testing.T, s *Shop) int {
+	t.Helper()
+	n, err := s.Stored(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func look(t *testing.T, srv *natsd.Server) *Account {
 	t.Helper()
 	a, err := Look(t.Context(), srv.URL())
@@ -60,8 +69,12 @@ func TestShopIsBelievable(t *testing.T) {
 	if d := Diff(a, look(t, srv)); len(d) > 0 {
 		t.Errorf("the same account differs from itself: %q", d)
 	}
+	before := stored(t, s)
 	if err := s.Trade(t.Context(), 20); err != nil {
 		t.Fatal(err)
+	}
+	if got := stored(t, s) - before; got < 80 {
+		t.Errorf("20 orders are %d new messages, want 80 or more", got)
 	}
 	if d := Diff(a, look(t, srv)); len(d) < 6 {
 		t.Errorf("differences after more trade: %q, want some of every stream", d)

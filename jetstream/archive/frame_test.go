@@ -223,6 +223,38 @@ func TestStoredReaderIsDoneWithABlob(t *testing.T) {
 	}
 }
 
+// A restore sends a blob on once its messages were read and are in order: they
+// must have been read when the next blob is asked for.
+func TestNextBlobIsAskedForLate(t *testing.T) {
+	rnd := seeded(t)
+	samples := randomSamples(rnd, 300)
+	given, read := 0, 0
+	r := NewMessageReader(NewStoredReader(func() ([]byte, error) {
+		if read != given {
+			t.Fatalf("%d messages were read of %d that were given", read, given)
+		}
+		if given == len(samples) {
+			return nil, io.EOF
+		}
+		var group []byte
+		for range min(1+rnd.IntN(20), len(samples)-given) {
+			group = samples[given].append(group)
+			given++
+		}
+		return AppendFrame(nil, group), nil
+	}), Limits{})
+	for ; ; read++ {
+		if _, err := r.Next(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read != len(samples) {
+		t.Fatalf("%d messages", read)
+	}
+}
+
 func TestStoredReaderPassesErrorsOn(t *testing.T) {
 	missing := errors.New("blob is missing")
 	blobs := [][]byte{AppendFrame(nil, []byte("abc"))}

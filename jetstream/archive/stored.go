@@ -1,9 +1,6 @@
 package archive
 
-import (
-	"fmt"
-	"io"
-)
+import "fmt"
 
 // StoredReader reads stored blobs as the plain bytes that they frame.
 type StoredReader struct {
@@ -21,23 +18,22 @@ func NewStoredReader(next func() ([]byte, error)) *StoredReader {
 	return &StoredReader{next: next, frame: unframer{identified: true}}
 }
 
-// Read gives plain bytes. It calls next as it needs more.
+// Read gives what is left of one block. So next is called only when everything
+// before has been read and more is wanted: whoever reads messages from here has
+// had all that are whole in a blob before the next one is asked for.
 func (r *StoredReader) Read(p []byte) (int, error) {
-	total := 0
-	for total < len(p) && r.err == nil {
-		if len(r.block) == 0 {
-			if r.block, r.err = r.nextBlock(); len(r.block) == 0 {
-				continue
-			}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(r.block) == 0 {
+		if r.err != nil {
+			return 0, r.err
 		}
-		n := copy(p[total:], r.block)
-		r.block = r.block[n:]
-		total += n
+		r.block, r.err = r.nextBlock()
 	}
-	if total > 0 || len(p) == 0 {
-		return total, nil
-	}
-	return 0, r.err
+	n := copy(p, r.block)
+	r.block = r.block[n:]
+	return n, nil
 }
 
 // nextBlock returns the next block, of the next blob where this one has ended.
@@ -58,5 +54,3 @@ func (r *StoredReader) nextBlock() ([]byte, error) {
 	r.frame = unframer{rest: blob}
 	return nil, nil
 }
-
-var _ io.Reader = (*StoredReader)(nil)

@@ -85,7 +85,7 @@ func (r *backupReport) text(o *output) {
 	}
 	o.table(l)
 	o.printf("snapshot %s saved: %s, %s messages, %s; added %s to the repository in %s\n",
-		r.ID[:10], plural(r.Streams, "stream"), formatCount(r.Messages), formatSize(r.Bytes), formatSize(r.Added), clock(r.Seconds))
+		r.ID[:10], plural(r.Streams, "stream"), formatCount(r.Messages), formatSize(r.Bytes), formatSize(r.Added), took(r.Seconds))
 }
 
 func (p *program) backupCommand() *cli.Command {
@@ -98,10 +98,10 @@ func (p *program) backupCommand() *cli.Command {
 		Flags: append(selectionFlags(),
 			&cli.StringSliceFlag{Name: "tag", Usage: "add `TAG[,TAG…]` to the snapshot"},
 			&cli.StringFlag{Name: "host", Usage: "call the source `NAME` instead of by its cluster's or server's name; snapshots are grouped by it"},
-			&cli.BoolFlag{Name: "no-consumers", Usage: "leave consumers out"},
+			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.IntFlag{Name: "concurrency", Usage: "capture `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
 			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of now"},
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be backed up, and stop there"},
+			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be backed up, and stop there"},
 		),
 		Action: p.backup,
 	})

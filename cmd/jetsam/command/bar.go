@@ -50,8 +50,8 @@ func (o *output) setBar(b *bar) {
 
 // Widths of the parts of a bar's line, in columns.
 const (
-	nameWidth       = 24
-	meterWidth      = 24
+	nameWidth       = 20
+	meterWidth      = 20
 	shownBars       = 8
 	fallbackColumns = 80
 )
@@ -94,20 +94,21 @@ func columns(w io.Writer) int {
 func barLine(s stepStatus, noun string, width int, color bool) string {
 	name := strings.TrimSpace(s.Stage + " " + visible(s.Name))
 	name = text.Pad(text.Snip(name, nameWidth, "…"), nameWidth, ' ')
-	facts := fmt.Sprintf("%4s  %s of %s %ss", percent(s.Fraction), formatCount(s.Done), formatCount(s.Total), noun)
-	if s.Bytes > 0 {
-		facts += "  " + formatSize(s.Bytes)
-	}
+	rate, rest := "", ""
 	if s.Rate > 0 {
-		facts += fmt.Sprintf("  %s/s", formatSize(int64(s.Rate)))
+		rate = formatSize(int64(s.Rate)) + "/s"
 	}
 	if s.Left > 0 {
-		facts += "  " + clock(s.Left) + " left"
+		rest = clock(s.Left) + " left"
+	}
+	facts := fmt.Sprintf("%4s %10s %12s  %s of %s %ss", percent(s.Fraction), rate, rest, formatCount(s.Done), formatCount(s.Total), noun)
+	if s.Bytes > 0 {
+		facts += ", " + formatSize(s.Bytes)
 	}
 	full := int(s.Fraction * meterWidth)
-	done, rest := strings.Repeat("━", full), strings.Repeat("─", meterWidth-full)
+	done, todo := strings.Repeat("━", full), strings.Repeat("─", meterWidth-full)
 	if color {
-		done, rest = "\x1b[36m"+done+"\x1b[0m", "\x1b[2m"+rest+"\x1b[0m"
+		done, todo = "\x1b[36m"+done+"\x1b[0m", "\x1b[2m"+todo+"\x1b[0m"
 	}
-	return text.Trim(name+" "+done+rest+" "+facts, width-1)
+	return text.Trim(name+" "+done+todo+" "+facts, width-1)
 }

@@ -10,6 +10,7 @@ func (p *program) commands() []*cli.Command {
 		p.snapshotsCommand(),
 		p.lsCommand(),
 		p.restoreCommand(),
+		p.checkCommand(),
 		p.statsCommand(),
 		p.keyCommand(),
 		p.unlockCommand(),

@@ -19,7 +19,7 @@ import (
 )
 
 // demoOrders is how many orders the demo's shop has; each is two messages.
-const demoOrders = 10_000
+const demoOrders = 20_000
 
 // demoReport is what the demo did.
 type demoReport struct {
@@ -163,7 +163,7 @@ func (d *demo) openShop(ctx context.Context) (err error) {
 
 func (d *demo) createRepository(ctx context.Context) error {
 	d.act("An encrypted repository")
-	if err := d.run(ctx, nil, "init"); err != nil {
+	if err := d.run(ctx, nil, "init", "--quiet"); err != nil {
 		return err
 	}
 	d.say("Its format is restic's, version 2: if jetsam were gone, stock restic would read it.")
@@ -178,7 +178,7 @@ func (d *demo) backUpFirst(ctx context.Context) (err error) {
 
 func (d *demo) tradeOn(ctx context.Context) (err error) {
 	d.act("More traffic, and a second backup")
-	before, err := shop.Look(ctx, d.source.URL())
+	before, err := d.shop.Stored(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,10 +186,11 @@ func (d *demo) tradeOn(ctx context.Context) (err error) {
 	if err := d.shop.Trade(ctx, more); err != nil {
 		return err
 	}
-	if d.lost, err = shop.Look(ctx, d.source.URL()); err != nil {
+	after, err := d.shop.Stored(ctx)
+	if err != nil {
 		return err
 	}
-	d.report.NewMessages = d.lost.Sequences() - before.Sequences()
+	d.report.NewMessages = after - before
 	d.say("%s more orders, and all that comes with them: %s. The second backup reads every stream again, and stores what is new.", formatCount(more), plural(d.report.NewMessages, "new message"))
 	d.report.Second, err = d.growth(func() error { return d.run(ctx, d.source, "backup", "--all") })
 	if err != nil {
@@ -199,8 +200,11 @@ func (d *demo) tradeOn(ctx context.Context) (err error) {
 	return nil
 }
 
-func (d *demo) destroy(context.Context) error {
+func (d *demo) destroy(ctx context.Context) (err error) {
 	d.act("The disaster")
+	if d.lost, err = shop.Look(ctx, d.source.URL()); err != nil {
+		return err
+	}
 	d.shop.Close()
 	d.shop = nil
 	d.source.Shutdown()
@@ -248,7 +252,7 @@ func (d *demo) finish() error {
 		return fmt.Errorf("the restored account differs from the lost one in %s", plural(n, "thing"))
 	}
 	d.verdict("%s messages in %s, %s: all equal. It took %s.",
-		formatCount(d.report.Messages), plural(d.report.Streams, "stream"), plural(d.report.Consumers, "consumer"), clock(d.report.Seconds))
+		formatCount(d.report.Messages), plural(d.report.Streams, "stream"), plural(d.report.Consumers, "consumer"), took(d.report.Seconds))
 	d.farewell()
 	return nil
 }

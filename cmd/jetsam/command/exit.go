@@ -73,6 +73,7 @@ func endingOf(err error) ending {
 		locked     *repo.LockedError
 		refused    *jetstream.PermissionError
 		conflict   *restore.ConflictError
+		conflicts  *conflictsError
 		incomplete *restore.IncompleteError
 		unmatched  *streamlog.UnmatchedError
 	)
@@ -83,6 +84,8 @@ func endingOf(err error) ending {
 		return ending{exitPartial, ""}
 	case errors.As(err, &usage), errors.As(err, &damage):
 		return ending{exitFailed, ""}
+	case errors.As(err, &conflicts):
+		return ending{exitConflict, ""}
 	case errors.As(err, &conflict):
 		return ending{exitConflict, "nothing was changed"}
 	case errors.As(err, &incomplete):

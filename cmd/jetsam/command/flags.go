@@ -51,9 +51,9 @@ func repositoryFlags(hidden bool) []cli.Flag {
 		text("repository-file", "", "JETSAM_REPOSITORY_FILE", "", "`FILE` that holds the location"),
 		text("password-file", "p", "JETSAM_PASSWORD_FILE", "", "`FILE` that holds the repository's password"),
 		text("password-command", "", "JETSAM_PASSWORD_COMMAND", "", "`COMMAND` that prints the password; run without a shell"),
-		&cli.BoolFlag{Name: "insecure-no-password", Usage: "use an empty password", Category: repositoryHeading, Hidden: hidden},
+		&cli.BoolFlag{Name: "insecure-no-password", DisableDefaultText: true, Usage: "use an empty password", Category: repositoryHeading, Hidden: hidden},
 		text("key-hint", "", "JETSAM_KEY_HINT", "", "`ID` of the key to try first"),
-		&cli.BoolFlag{Name: "no-lock", Usage: "do not lock the repository; for readers of one that cannot be written to", Category: repositoryHeading, Hidden: hidden},
+		&cli.BoolFlag{Name: "no-lock", DisableDefaultText: true, Usage: "do not lock the repository; for readers of one that cannot be written to", Category: repositoryHeading, Hidden: hidden},
 		&cli.StringFlag{Name: "retry-lock", Usage: "keep trying for `DURATION` while another holds the lock", Category: repositoryHeading, Hidden: hidden},
 		text("compression", "", "JETSAM_COMPRESSION", "", "`MODE` for what is written: auto, off, fastest, better or max"),
 		&cli.UintFlag{Name: "pack-size", Usage: "target size of pack files in `MiB`, 4 to 128", EnvVars: []string{"JETSAM_PACK_SIZE"}, Category: repositoryHeading, Hidden: hidden, DefaultText: "16"},
@@ -85,11 +85,11 @@ func serverFlags(hidden, selectsSnapshots bool) []cli.Flag {
 		text("tlscert", "", "NATS_CERT", "`FILE` with the client's certificate"),
 		text("tlskey", "", "NATS_KEY", "`FILE` with the client's key"),
 		text("tlsca", "", "NATS_CA", "`FILE` with the authority that signed the server's certificate"),
-		&cli.BoolFlag{Name: "tlsfirst", Usage: "begin with TLS, before the server speaks", Category: serverHeading, Hidden: hidden},
+		&cli.BoolFlag{Name: "tlsfirst", DisableDefaultText: true, Usage: "begin with TLS, before the server speaks", Category: serverHeading, Hidden: hidden},
 		text("js-domain", "", "NATS_JS_DOMAIN", "JetStream `DOMAIN`"),
 		text("js-api-prefix", "", "NATS_JS_API_PREFIX", "`PREFIX` of the JetStream API's subjects"),
 		text("inbox-prefix", "", "NATS_INBOX_PREFIX", "`PREFIX` of inboxes"),
-		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for one answer of the server", EnvVars: []string{"NATS_TIMEOUT"}, Category: serverHeading, Hidden: hidden, Value: defaultTimeout, DefaultText: defaultTimeout.String()},
+		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for one answer of the server: a `DURATION`", EnvVars: []string{"NATS_TIMEOUT"}, Category: serverHeading, Hidden: hidden, Value: defaultTimeout, DefaultText: defaultTimeout.String()},
 		account,
 	}
 }
@@ -99,7 +99,7 @@ const defaultTimeout = 5 * time.Second
 
 func outputFlags() []cli.Flag {
 	flag := func(name, alias, usage string) cli.Flag {
-		f := &cli.BoolFlag{Name: name, Usage: usage, Category: outputHeading}
+		f := &cli.BoolFlag{Name: name, DisableDefaultText: true, Usage: usage, Category: outputHeading}
 		if alias != "" {
 			f.Aliases = []string{alias}
 		}

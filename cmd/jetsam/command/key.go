@@ -37,11 +37,12 @@ func (p *program) keyCommand() *cli.Command {
 	newPassword := []cli.Flag{
 		&cli.StringFlag{Name: "new-password-file", Usage: "`FILE` that holds the new password"},
 		&cli.StringFlag{Name: "new-password-command", Usage: "`COMMAND` that prints the new password; run without a shell"},
-		&cli.BoolFlag{Name: "new-insecure-no-password", Usage: "let the new password be empty"},
+		&cli.BoolFlag{Name: "new-insecure-no-password", DisableDefaultText: true, Usage: "let the new password be empty"},
 	}
 	return &cli.Command{
 		Name:            "key",
 		Usage:           "list, add, remove and change the passwords that open the repository",
+		UsageText:       "jetsam key list|add|remove|passwd",
 		HideHelpCommand: true,
 		Subcommands: []*cli.Command{
 			p.command(needsRepository, &cli.Command{Name: "list", Usage: "list the keys; a star marks the one in use", Action: p.keyList}),

@@ -42,25 +42,6 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-func TestParseSize(t *testing.T) {
-	for _, tc := range []struct {
-		in   string
-		want int64
-	}{
-		{"1", 1}, {"4096", 4096}, {"4096B", 4096}, {"500K", 500 << 10}, {"500k", 500 << 10}, {"16MiB", 16 << 20},
-		{"16M", 16 << 20}, {"1.5G", 3 << 29}, {"2T", 2 << 40}, {" 7M ", 7 << 20},
-	} {
-		if got, err := parseSize(tc.in); err != nil || got != tc.want {
-			t.Errorf("parseSize(%q) = %d, %v, want %d", tc.in, got, err, tc.want)
-		}
-	}
-	for _, in := range []string{"", "M", "-1M", "0", "1X", "1 2", "NaN", "Inf", "1e30", "9999999999T"} {
-		if got, err := parseSize(in); err == nil {
-			t.Errorf("parseSize(%q) = %d, want an error", in, got)
-		}
-	}
-}
-
 func TestFormatCount(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567", 1<<64 - 1: "18,446,744,073,709,551,615"} {
 		if got := formatCount(n); got != want {

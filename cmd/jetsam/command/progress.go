@@ -221,3 +221,14 @@ func clock(seconds float64) string {
 	}
 	return fmt.Sprintf("%d:%02d", n/60, n%60)
 }
+
+// took writes how many seconds something took.
+func took(seconds float64) string {
+	switch {
+	case seconds < 10:
+		return fmt.Sprintf("%.1f s", seconds)
+	case seconds < 60:
+		return fmt.Sprintf("%.0f s", seconds)
+	}
+	return clock(seconds)
+}

@@ -107,7 +107,7 @@ func TestBarLineFits(t *testing.T) {
 			}
 		}
 	}
-	if got, want := barLine(s, "message", 200, false), " 50%  1,099,511,627,776 of 2,199,023,255,552 messages  1.0 TiB  1.0 GiB/s  1:06:40 left"; !strings.Contains(got, want) {
+	if got, want := barLine(s, "message", 200, false), " 50%  1.0 GiB/s 1:06:40 left  1,099,511,627,776 of 2,199,023,255,552 messages, 1.0 TiB"; !strings.Contains(got, want) {
 		t.Errorf("%q lacks %q", got, want)
 	}
 }

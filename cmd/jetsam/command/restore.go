@@ -58,7 +58,7 @@ func (r *restoreReport) text(o *output) {
 	if r.Verified {
 		equal = ", every message and consumer read back and equal"
 	}
-	o.printf("restored %s, %s messages, from snapshot %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10], clock(r.Seconds), equal)
+	o.printf("restored %s, %s messages, from snapshot %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10], took(r.Seconds), equal)
 }
 
 // add counts a stream.
@@ -94,11 +94,11 @@ func (p *program) restoreCommand() *cli.Command {
 			"all streams of the snapshot are restored. What cannot be restored is refused before anything is changed; a stream that\n" +
 			"exists on the server is never touched.",
 		Flags: append(selectionFlags(),
-			&cli.BoolFlag{Name: "no-consumers", Usage: "leave consumers out"},
-			&cli.BoolFlag{Name: "skip-existing", Usage: "leave out streams that exist on the server, instead of refusing"},
-			&cli.BoolFlag{Name: "verify", Usage: "read every restored message and consumer back and compare"},
+			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
+			&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave out streams that exist on the server, instead of refusing"},
+			&cli.BoolFlag{Name: "verify", DisableDefaultText: true, Usage: "read every restored message and consumer back and compare"},
 			&cli.IntFlag{Name: "concurrency", Usage: "restore `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be restored, and stop there"},
+			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be restored, and stop there"},
 		),
 		Action: p.restore,
 	})
@@ -132,8 +132,11 @@ func (p *program) restore(c *cli.Context) error {
 		if plan != nil && c.Bool("dry-run") {
 			p.printRestore(newPlanReport(plan))
 		}
-		if err != nil || c.Bool("dry-run") {
+		if err != nil {
 			return summarised(err)
+		}
+		if c.Bool("dry-run") {
+			return plannedDamage(plan)
 		}
 		bars = p.showProgress("message")
 		res, err := plan.Run(ctx)
@@ -200,13 +203,26 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 	return r
 }
 
-// conflictsError is a *restore.ConflictError of many streams, in two lines.
+// plannedDamage is the error of a plan that leaves streams out because the repository does not hold them whole.
+func plannedDamage(plan *restore.Plan) error {
+	var damaged []string
+	var why error
+	for _, s := range plan.Streams {
+		if s.Damage != nil {
+			damaged = append(damaged, s.Name)
+			why = s.Damage
+		}
+	}
+	if len(damaged) == 0 {
+		return nil
+	}
+	return &partialError{fmt.Sprintf("%d of %d streams cannot be restored: %s: %v", len(damaged), len(plan.Streams), strings.Join(damaged, ", "), why)}
+}
+
+// conflictsError is a *restore.ConflictError of several conflicts, in two lines.
 type conflictsError struct{ *restore.ConflictError }
 
 func (e *conflictsError) Unwrap() error { return e.ConflictError }
-
-// shownConflicts is how many conflicts a message tells in full.
-const shownConflicts = 3
 
 func (e *conflictsError) Error() string {
 	var names []string
@@ -216,14 +232,14 @@ func (e *conflictsError) Error() string {
 		}
 	}
 	first := e.Conflicts[0]
-	return fmt.Sprintf("%s cannot be restored: %s\nthe first, %s: %s; %s; --dry-run shows them all",
+	return fmt.Sprintf("nothing was changed: %s cannot be restored: %s\nthe first of the reasons: stream %s: %s; %s; --dry-run shows them all",
 		plural(len(names), "stream"), strings.Join(names, ", "), first.Stream, first.Reason, first.Advice)
 }
 
-// summarised shortens the error of a plan with many conflicts.
+// summarised shortens the error of a plan with several conflicts.
 func summarised(err error) error {
 	var conflict *restore.ConflictError
-	if errors.As(err, &conflict) && len(conflict.Conflicts) > shownConflicts {
+	if errors.As(err, &conflict) && len(conflict.Conflicts) > 1 {
 		return &conflictsError{conflict}
 	}
 	return err

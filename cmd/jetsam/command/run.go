@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -34,13 +35,23 @@ func Run(ctx context.Context, sys System, args []string) int {
 	if err == nil {
 		return exitDone
 	}
-	var stop *Interrupt
-	if errors.As(context.Cause(ctx), &stop) && !errors.Is(err, stop) {
-		err = fmt.Errorf("%w (%v)", stop, err)
-	}
+	err = interrupted(ctx, err)
 	e := endingOf(err)
 	p.out.exit(e, err)
 	return e.code
+}
+
+// interrupted puts the signal that ended ctx, if one did, before what it led to.
+func interrupted(ctx context.Context, err error) error {
+	var stop *Interrupt
+	if !errors.As(context.Cause(ctx), &stop) || err == error(stop) {
+		return err
+	}
+	led := strings.ReplaceAll(err.Error(), ": "+stop.Error(), "")
+	if led == context.Canceled.Error() {
+		return stop
+	}
+	return fmt.Errorf("%w (%s)", stop, led)
 }
 
 // program is one run of jetsam.

@@ -11,7 +11,7 @@ import (
 // selectionFlags choose streams beside the positional names and globs.
 func selectionFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "all", Usage: "all streams"},
+		&cli.BoolFlag{Name: "all", DisableDefaultText: true, Usage: "all streams"},
 		&cli.StringSliceFlag{Name: "exclude", Usage: "leave out streams whose name matches `GLOB`"},
 		&cli.StringSliceFlag{Name: "kv", Usage: "the key-value store `BUCKET`"},
 		&cli.StringSliceFlag{Name: "object-store", Usage: "the object store `BUCKET`"},

@@ -28,7 +28,7 @@ func (p *program) unlockCommand() *cli.Command {
 		Usage:       "remove locks whose holders are gone",
 		Description: "A lock is stale if its process is gone, or if it was not renewed for 30 minutes.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "remove-all", Usage: "remove all locks, also those of processes at work: be sure that there are none"},
+			&cli.BoolFlag{Name: "remove-all", DisableDefaultText: true, Usage: "remove all locks, also those of processes at work: be sure that there are none"},
 		},
 		Action: p.unlock,
 	})

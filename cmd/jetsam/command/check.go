@@ -1,0 +1,133 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"jetsam/repo"
+)
+
+// findingReport is something that a check noticed.
+type findingReport struct {
+	MessageType string `json:"message_type"` // "finding"
+	Severity    string `json:"severity"`     // "damage" or "note"
+	Type        string `json:"type"`         // of the file that it is about; of a loss, "snapshot"
+	ID          string `json:"id"`
+	Path        string `json:"path,omitempty"` // what is lost in the snapshot, in whole or in part
+	Error       string `json:"error"`
+}
+
+// checkReport is what a check found.
+type checkReport struct {
+	MessageType string `json:"message_type"` // "summary"
+	Damaged     bool   `json:"damaged"`
+	Findings    int    `json:"findings"`
+	Losses      int    `json:"losses"` // files and directories of snapshots
+	Snapshots   int    `json:"snapshots"`
+	Trees       int    `json:"trees"`
+	Blobs       int    `json:"blobs"`
+	IndexFiles  int    `json:"index_files"`
+	Packs       int    `json:"packs"`
+	PacksRead   int    `json:"packs_read"` // of which every byte was checked
+	BytesRead   int64  `json:"bytes_read"`
+
+	findings []repo.Finding
+	more     int
+}
+
+func newCheckReport(r *repo.Report) *checkReport {
+	return &checkReport{
+		MessageType: "summary", Damaged: r.Damaged(), Findings: len(r.Findings) + r.More, Losses: len(r.Losses()),
+		Snapshots: r.Snapshots, Trees: r.Trees, Blobs: r.Blobs, IndexFiles: r.IndexFiles,
+		Packs: r.Packs, PacksRead: r.PacksRead, BytesRead: r.BytesRead,
+		findings: r.Findings, more: r.More,
+	}
+}
+
+func (r *checkReport) text(o *output) {
+	for _, f := range r.findings {
+		o.printf("%v\n", f)
+	}
+	if r.more > 0 {
+		o.printf("and %s more findings\n", formatCount(r.more))
+	}
+	o.printf("checked %s, %s, %s, %s\n", plural(r.Snapshots, "snapshot"), plural(r.Trees, "tree"), plural(r.IndexFiles, "index file"), plural(r.Packs, "pack"))
+	if r.PacksRead > 0 {
+		o.printf("read every byte of %s, %s\n", plural(r.PacksRead, "pack"), formatSize(r.BytesRead))
+	}
+	if !r.Damaged {
+		o.printf("no damage was found\n")
+	}
+}
+
+func (p *program) checkCommand() *cli.Command {
+	return p.command(needsRepository, &cli.Command{
+		Name:  "check",
+		Usage: "look for damage, and tell what it costs",
+		Description: "Reads keys, index files, snapshots and trees, and compares the packs with the index. With --read-data it also reads every\n" +
+			"byte of the packs. Damage is exit code 1; the streams that are not named can be restored all the same.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "read-data", DisableDefaultText: true, Usage: "read every byte of every pack"},
+			&cli.StringFlag{Name: "read-data-subset", Usage: "read only part of the packs: `N/M|P%|SIZE`, such as 1/10, 5% or 2G"},
+		},
+		Action: p.check,
+	})
+}
+
+func (p *program) check(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	o := repo.CheckOptions{ReadData: c.Bool("read-data")}
+	if text := c.String("read-data-subset"); text != "" {
+		if o.ReadData {
+			return usagef("--read-data reads all packs, --read-data-subset a part of them; which is it?")
+		}
+		subset, err := repo.ParseSubset(text)
+		if err != nil {
+			return usagef("--read-data-subset: %v", err)
+		}
+		o.ReadData, o.Subset = true, subset
+	}
+	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
+		found, err := p.runCheck(ctx, r, o)
+		if err != nil {
+			return err
+		}
+		report := newCheckReport(found)
+		if p.out.json {
+			for _, f := range report.findings {
+				p.out.printJSON(newFindingReport(f))
+			}
+		}
+		p.out.print(report)
+		return checkDamage(report)
+	})
+}
+
+func (p *program) runCheck(ctx context.Context, r *repo.Repo, o repo.CheckOptions) (*repo.Report, error) {
+	bars := p.showProgress("item")
+	defer bars.finish()
+	return r.Check(ctx, o, func(x repo.CheckProgress) {
+		bars.report(step{name: x.Step, done: uint64(x.Done), total: uint64(x.Total), ended: x.Total > 0 && x.Done == x.Total})
+	})
+}
+
+func newFindingReport(f repo.Finding) findingReport {
+	return findingReport{"finding", f.Severity.String(), f.File.Kind.String(), f.File.Name(), f.Path, f.Err.Error()}
+}
+
+// checkDamage is the error of a check that found damage.
+func checkDamage(r *checkReport) error {
+	switch {
+	case !r.Damaged:
+		return nil
+	case r.Losses == 0:
+		return &damageError{"the repository is damaged, see above; no snapshot that could be read loses anything\n" +
+			"make a copy of the repository before anything else; backups go on as before"}
+	}
+	return &damageError{fmt.Sprintf("the repository is damaged, see above: %s in snapshots are lost in whole or in part\n"+
+		"everything that is not named can be restored; make a copy of the repository before anything else, and back up again", plural(r.Losses, "path"))}
+}

@@ -1,0 +1,147 @@
+package jetstream_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"jetsam/internal/natsd"
+	"jetsam/jetstream"
+)
+
+// freePorts returns n ports that nobody listened to a moment ago.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// cluster starts three servers that are one, and waits until they have agreed on a leader.
+func cluster(t *testing.T) (servers []*natsd.Server) {
+	t.Helper()
+	ports := freePorts(t, 3)
+	var routes []string
+	for _, port := range ports {
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
+	}
+	for i, port := range ports {
+		servers = append(servers, serve(t, natsd.Options{
+			Name:   fmt.Sprintf("n%d", i),
+			Config: fmt.Sprintf("cluster { name: C, listen: \"127.0.0.1:%d\", routes: [%s] }", port, strings.Join(routes, ", ")),
+		}))
+	}
+	c := connect(t, jetstream.Config{Servers: servers[0].URL()})
+	within(t, time.Minute, func() {
+		for {
+			_, err := c.Account(t.Context())
+			if err == nil {
+				return
+			}
+			if !errors.Is(err, jetstream.ErrUnreachable) {
+				t.Error(err)
+				return
+			}
+			time.Sleep(50 * time.Millisecond) // elections take their time
+		}
+	})
+	return servers
+}
+
+// TestCluster copies a replicated stream within a cluster, over each of its servers.
+func TestCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("elections take seconds")
+	}
+	servers := cluster(t)
+	js := fill(t, servers[0].URL())
+	for tries := 0; ; tries++ {
+		_, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
+		if err == nil {
+			break
+		}
+		if tries == 50 {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // until all three are known to the leader
+	}
+	publish(t, js, "s", 2_000, 500)
+	addConsumer(t, js, "S", nats.ConsumerConfig{Durable: "d", AckPolicy: nats.AckExplicitPolicy})
+
+	for i, server := range servers {
+		c := connect(t, jetstream.Config{Servers: server.URL()})
+		if s := c.Server(); s.Cluster != "C" || s.Name != fmt.Sprintf("n%d", i) {
+			t.Errorf("server is %+v", s)
+		}
+		archive, config, state := snapshot(t, c, "S", jetstream.SnapshotOptions{})
+		name := fmt.Sprintf("COPY%d", i)
+		info, err := restore(t.Context(), c, name, archive, edit(t, config, "name", name, "subjects", []string{name}), state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Messages != 2_000 {
+			t.Errorf("restored %d messages over server %d", info.Messages, i)
+		}
+		r, err := c.Restore(t.Context(), name, edit(t, config, "name", name), state)
+		if err == nil {
+			r.Abort()
+		}
+		wantError(t, err, jetstream.ErrStreamExists)
+	}
+	c := connect(t, jetstream.Config{Servers: servers[0].URL(), Timeout: 2 * time.Second})
+	_, err := c.Snapshot(t.Context(), "NONE", jetstream.SnapshotOptions{}) // which nobody answers
+	wantError(t, err, jetstream.ErrStreamNotFound)
+	want := read(t, c, "S")
+	for i := range servers {
+		compare(t, read(t, c, fmt.Sprintf("COPY%d", i)), want)
+	}
+	all, err := c.Streams(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(names(all), " "); got != "COPY0 COPY1 COPY2 S" {
+		t.Errorf("streams are %s", got)
+	}
+	if s := all[3]; s.Replicas != 3 || s.Cluster == nil || s.Cluster.Name != "C" || s.Cluster.Leader == "" || len(s.Cluster.Replicas) != 2 {
+		t.Errorf("stream of %d replicas in %+v", s.Replicas, s.Cluster)
+	}
+}
+
+// TestDomainThroughALeaf copies a stream of a hub over a leaf node that has a JetStream of its own.
+func TestDomainThroughALeaf(t *testing.T) {
+	port := freePorts(t, 1)[0]
+	hub := serve(t, natsd.Options{
+		Domain: "hub", Name: "hub", Config: fmt.Sprintf("leafnodes { listen: \"127.0.0.1:%d\" }", port),
+	})
+	leaf := serve(t, natsd.Options{
+		Domain: "leaf", Name: "leaf", Config: fmt.Sprintf("leafnodes { remotes: [ { url: \"nats://127.0.0.1:%d\" } ] }", port),
+	})
+	js := fill(t, hub.URL())
+	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	publish(t, js, "s", 2_000, 500)
+
+	c := connect(t, jetstream.Config{Servers: leaf.URL(), Domain: "hub"})
+	within(t, time.Minute, func() {
+		for errors.Is(c.CheckJetStream(t.Context()), jetstream.ErrNoJetStream) {
+			time.Sleep(20 * time.Millisecond) // until the leaf has found its hub
+		}
+	})
+	archive, config, state := snapshot(t, c, "S", jetstream.SnapshotOptions{})
+	if _, err := restore(t.Context(), c, "COPY", archive, edit(t, config, "name", "COPY", "subjects", []string{"copy"}), state); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, read(t, connect(t, jetstream.Config{Servers: hub.URL()}), "COPY"), read(t, c, "S"))
+	_, err := connect(t, jetstream.Config{Servers: leaf.URL()}).Stream(t.Context(), "COPY")
+	wantError(t, err, jetstream.ErrStreamNotFound)
+}

@@ -1,0 +1,77 @@
+package tests
+
+import (
+	"strings"
+	"testing"
+
+	"jetsam/backup"
+	"jetsam/internal/doctest"
+	"jetsam/internal/natsd"
+	"jetsam/internal/shop"
+	"jetsam/jetstream"
+	"jetsam/repo"
+	"jetsam/restore"
+	"jetsam/secret"
+	"jetsam/snapshot"
+)
+
+// startGuarded starts a server with the users of the page's example.
+func startGuarded(t *testing.T) *natsd.Server {
+	t.Helper()
+	srv, err := natsd.Start(natsd.Options{StoreDir: t.TempDir(), Config: doctest.Example(t, "docs/getting-started.md", "permissions")})
+	must(t, err)
+	t.Cleanup(srv.Shutdown)
+	return srv
+}
+
+// appURL is where the example's application connects to.
+func appURL(srv *natsd.Server) string {
+	return strings.Replace(srv.URL(), "://", "://app:app-secret@", 1)
+}
+
+// connectAs connects as one of the users that the page makes for jetsam.
+func connectAs(t *testing.T, srv *natsd.Server, user string) *jetstream.Conn {
+	t.Helper()
+	conn, err := jetstream.Connect(t.Context(), jetstream.Config{
+		Servers: srv.URL(), User: user, Password: secret.New(user + "-secret"), InboxPrefix: "_INBOX_" + user,
+	})
+	must(t, err)
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// TestDocumentedPermissions: what the page on getting started lets the users do is what a backup and a verified restore need.
+func TestDocumentedPermissions(t *testing.T) {
+	from, to := startGuarded(t), startGuarded(t)
+	s, err := shop.Open(t.Context(), appURL(from), 1)
+	must(t, err)
+	must(t, s.Trade(t.Context(), 200))
+	s.Close()
+
+	r, _ := newRepo(t, repo.Options{})
+	done, err := backup.Run(t.Context(), connectAs(t, from, "backup"), r, backup.Options{Selection: allStreams})
+	must(t, err)
+	if len(done.Failed()) > 0 || done.Account != "$G" {
+		t.Fatalf("backup of account %q, failed: %+v", done.Account, done.Failed())
+	}
+
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	sn, err := r.Snapshot(t.Context(), snapshot.Latest, snapshot.Filter{})
+	must(t, err)
+	p, err := restore.NewPlan(t.Context(), rd, sn, connectAs(t, to, "restore"), restore.Options{Selection: allStreams, Verify: true})
+	must(t, err)
+	res, err := p.Run(t.Context())
+	must(t, err)
+	for _, f := range res.Failed() {
+		t.Errorf("restore: %v", f.Err)
+	}
+
+	lost, err := shop.Look(t.Context(), appURL(from))
+	must(t, err)
+	back, err := shop.Look(t.Context(), appURL(to))
+	must(t, err)
+	for _, difference := range shop.Diff(lost, back) {
+		t.Error(difference)
+	}
+}
