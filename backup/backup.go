@@ -160,6 +160,7 @@ func (b *run) run(ctx context.Context, streams []*jetstream.StreamInfo) (*Result
 	}
 	res.Snapshot = b.snapshot()
 	res.Snapshot.Tree = root
+	res.Snapshot.Summary = b.summary(res.Streams)
 	if res.ID, err = b.w.Commit(ctx, res.Snapshot); err != nil {
 		return nil, err
 	}
@@ -253,6 +254,26 @@ func (b *run) snapshot() *snapshot.Snapshot {
 		Hostname: b.host(),
 		Tags:     b.o.Tags,
 	}
+}
+
+// summary tells restic's users what the run did. Its files are streams.
+func (b *run) summary(streams []StreamResult) *snapshot.Summary {
+	stats := b.w.Stats()
+	s := &snapshot.Summary{
+		BackupStart:     b.began,
+		BackupEnd:       time.Now(),
+		DataBlobs:       uint64(stats.Data.New),
+		TreeBlobs:       uint64(stats.Tree.New),
+		DataAdded:       stats.Data.NewPlain + stats.Tree.NewPlain,
+		DataAddedPacked: stats.Data.NewStored + stats.Tree.NewStored,
+	}
+	for _, c := range streams {
+		if c.Err == nil {
+			s.TotalFilesProcessed++
+			s.TotalBytesProcessed += c.Bytes
+		}
+	}
+	return s
 }
 
 // paths are what was selected, so that snapshots of the same selection form a group.

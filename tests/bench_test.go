@@ -38,7 +38,7 @@ const benchRounds = 3
 // load fills stream EVENTS with events of about size bytes, total bytes in all, by way of a restore: the fastest there is.
 func (s *source) load(b *testing.B, size, total int) {
 	b.Helper()
-	event := eventMaker(1)
+	event := eventCycle(size)
 	n := total / size
 	conn := connect(b, s)
 	config := json.RawMessage(`{"name":"EVENTS","subjects":["events.>"],"retention":"limits","storage":"file","num_replicas":1}`)
@@ -49,7 +49,7 @@ func (s *source) load(b *testing.B, size, total int) {
 	plain := (&archive.Head{State: state}).Append(nil)
 	at := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC).UnixNano()
 	for i := range n {
-		plain = archive.AppendMessage(plain, fmt.Sprintf("events.%d", i%500), at+int64(i)*1e6, uint64(i)+1, nil, event(size))
+		plain = archive.AppendMessage(plain, fmt.Sprintf("events.%d", i%500), at+int64(i)*1e6, uint64(i)+1, nil, event(i))
 		if len(plain) > 4<<20 {
 			_, err := out.Write(archive.AppendFrame(nil, plain))
 			must(b, err)
@@ -60,6 +60,16 @@ func (s *source) load(b *testing.B, size, total int) {
 	must(b, err)
 	_, err = out.Finish(b.Context())
 	must(b, err)
+}
+
+// eventCycle returns events that repeat after about 32 MiB, far beyond what compression looks back: making each anew would take longer than storing it.
+func eventCycle(size int) func(i int) []byte {
+	event := eventMaker(1)
+	cycle := make([][]byte, 32<<20/size)
+	for i := range cycle {
+		cycle[i] = event(size)
+	}
+	return func(i int) []byte { return cycle[i%len(cycle)] }
 }
 
 var benchSizes = []struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"jetsam/cmd/jetsam/command"
@@ -15,6 +16,7 @@ func main() { os.Exit(run()) }
 // run executes the command line. The first SIGINT or SIGTERM lets the command end in order, the second ends the process.
 func run() int {
 	harden()
+	boundHeap()
 	signal.Ignore(syscall.SIGPIPE) // a reader that goes away must not leave a lock behind
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -26,4 +28,13 @@ func run() int {
 	}()
 	sys := command.System{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return command.Run(ctx, sys, os.Args[1:])
+}
+
+// boundHeap lets the garbage collector run when the heap has grown by half, not to the double: most of it are buffers that are
+// used again and again, so that it seldom has to, and the memory of a run stays small. Who sets GOGC gets that.
+func boundHeap() {
+	const percent = 50
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
 }
