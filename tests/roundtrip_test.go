@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/jsm.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -174,4 +175,24 @@ func TestThousandStreams(t *testing.T) {
 	if out := restic(t, dir, "check"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check: %s", out)
 	}
+}
+
+// TestPendingLongerThanAckWait restores a consumer whose messages waited for their acknowledgement longer than they may. The server
+// would deliver them again, but nothing of that may look like a difference.
+func TestPendingLongerThanAckWait(t *testing.T) {
+	src := startServer(t, natsd.Options{})
+	st := src.create(t, jetstream.StreamConfig{Name: "LATE", Subjects: []string{"late"}})
+	src.publish(t, "late", 20, text)
+	c, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 100 * time.Millisecond})
+	must(t, err)
+	msgs, err := c.Fetch(10, jetstream.FetchMaxWait(10*time.Second))
+	must(t, err)
+	for range msgs.Messages() {
+	}
+	must(t, msgs.Error())
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	time.Sleep(300 * time.Millisecond) // the acknowledgements are overdue now, which is the case under test
+	dst := startServer(t, natsd.Options{})
+	restoreInto(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
 }
