@@ -78,8 +78,8 @@ func TestEndsWhereResticSplits(t *testing.T) {
 		name string
 		data []byte
 	}{
-		{"noise", randomBytes(rnd, 6<<20)},
-		{"zeros", make([]byte, 3<<20)},                        // the hash is zero all the time
+		{"noise", randomBytes(rnd, 4<<20)},
+		{"zeros", make([]byte, 2<<20)},                        // the hash is zero all the time
 		{"one letter", bytes.Repeat([]byte("x"), MaxSize+99)}, // the hash is constant, so that the largest size cuts
 		{"text", bytes.Repeat([]byte(`{"order":1234567,"total":"99.00","currency":"EUR"}`), 60_000)},
 	}
@@ -214,8 +214,8 @@ func TestFresh(t *testing.T) {
 func TestSplit(t *testing.T) {
 	rnd := seeded(t)
 	for name, payload := range map[string][]byte{
-		"noise":      randomBytes(rnd, 20<<20),
-		"one letter": bytes.Repeat([]byte("x"), 2*MaxSize+5),
+		"noise":      randomBytes(rnd, 12<<20),
+		"one letter": bytes.Repeat([]byte("x"), MaxSize+5),
 		"just above": randomBytes(rnd, MaxSize+1),
 	} {
 		t.Run(name, func(t *testing.T) {

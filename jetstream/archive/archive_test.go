@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -75,11 +76,11 @@ func randomSamples(rnd *rand.Rand, n int) []sample {
 }
 
 func randomBytes(rnd *rand.Rand, n int) []byte {
-	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(rnd.Uint32())
+	p := make([]byte, 0, n+8)
+	for len(p) < n {
+		p = binary.LittleEndian.AppendUint64(p, rnd.Uint64())
 	}
-	return p
+	return p[:n:n]
 }
 
 // seeded gives a source of randomness and says how to have it again.

@@ -111,10 +111,12 @@ func BenchmarkAppendMessage(b *testing.B) {
 			}
 		})
 		b.Run(size.name+"/upstream", func(b *testing.B) {
-			w := upstream.NewWriter(io.Discard)
+			var dst bytes.Buffer
+			w := upstream.NewWriter(&dst)
 			h := upstream.Header{Name: string(subject), Timestamp: 1_780_000_000_123_456_789, Sequence: 123_456, PayloadSize: int64(size.payload)}
 			b.SetBytes(int64(size.payload))
 			for b.Loop() {
+				dst.Reset()
 				if err := w.WriteHeader(&h); err != nil {
 					b.Fatal(err)
 				}

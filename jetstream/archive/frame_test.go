@@ -184,7 +184,7 @@ func TestEmptyBlockIsTaken(t *testing.T) {
 
 func TestStoredReader(t *testing.T) {
 	rnd := seeded(t)
-	samples := append(randomSamples(rnd, 200), sample{"large", 1, 1 << 40, []byte("header"), randomBytes(rnd, 9<<20)})
+	samples := append(randomSamples(rnd, 200), sample{"large", 1, 1 << 40, []byte("header"), randomBytes(rnd, 2<<20)})
 	whole := archiveOf(sampleHead(), samples)
 	for way, source := range sources {
 		t.Run(way, func(t *testing.T) {

@@ -17,7 +17,8 @@ const (
 )
 
 // window is the part of a source that is in memory: buf[pos:end]. It grows by
-// doubling, and only when it is full of bytes that are still needed.
+// doubling once the source has filled it: up to windowSize so that fewer reads
+// do, and above that only where all of its bytes are still needed.
 type window struct {
 	src      io.Reader
 	buf      []byte
