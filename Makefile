@@ -51,7 +51,7 @@ fuzz: ## run every fuzz target of every package for FUZZTIME (10s)
 	scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## run the benchmarks (BENCH=regexp for some of them)
+bench: ## run the benchmarks (BENCH=regexp for some, JETSAM_BENCH_MIB=64 for less data)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
 
 .PHONY: cover

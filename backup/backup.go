@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"jetsam/chunker"
 	"jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/snapshot"
@@ -128,17 +129,21 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 		return nil, err
 	}
 	defer w.Abort()
-	b := &run{conn: conn, w: w, polynomial: r.Polynomial(), account: account, o: o, began: began}
+	cut, err := chunker.New(r.Polynomial())
+	if err != nil {
+		return nil, err
+	}
+	b := &run{conn: conn, w: w, cut: cut, account: account, o: o, began: began}
 	return b.run(ctx, streams)
 }
 
 type run struct {
-	conn       *jetstream.Conn
-	w          *repo.Writer
-	polynomial uint64
-	account    jetstream.AccountInfo
-	o          Options
-	began      time.Time
+	conn    *jetstream.Conn
+	w       *repo.Writer
+	cut     *chunker.Cutter // of which every capture has a fresh one
+	account jetstream.AccountInfo
+	o       Options
+	began   time.Time
 }
 
 func (b *run) run(ctx context.Context, streams []*jetstream.StreamInfo) (*Result, error) {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"jetsam/blob"
-	"jetsam/chunker"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
@@ -77,12 +76,8 @@ func (b *run) captureOnce(ctx context.Context, name string) (*capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	cut, err := chunker.New(b.polynomial)
-	if err != nil {
-		return nil, errStorage{err}
-	}
 	meter := b.meter(name, state)
-	m, err := streamlog.WriteMessages(ctx, saver{b.w}, cut, func() (*archive.Message, error) {
+	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), func() (*archive.Message, error) {
 		msg, err := in.Next()
 		if err == nil {
 			meter.add(msg)

@@ -88,6 +88,45 @@ func (c *Cutter) Ends(record []byte) bool {
 	return false
 }
 
+// EndsAt takes several records at once, which is several times faster where they
+// are short. records holds them one after the other, ends says where in it each of
+// them ends. It returns the index of the first with which the blob ends: then the
+// records behind that one have not been taken. If the blob ends with none it
+// returns -1.
+func (c *Cutter) EndsAt(records []byte, ends []int) int {
+	before := c.state()
+	if c.count+len(records) < MaxSize && !c.splits(records) {
+		c.count += len(records)
+		return -1
+	}
+	// One of them it is. Which one, a second look tells, record by record.
+	c.restore(before)
+	start := 0
+	for i, end := range ends {
+		if c.Ends(records[start:end]) {
+			return i
+		}
+		start = end
+	}
+	return -1
+}
+
+// state is what a Cutter knows of the records since the last end.
+type state struct {
+	count  int
+	sum    uint64
+	window [windowSize]byte
+}
+
+func (c *Cutter) state() state {
+	return state{c.count, c.hash.sum, [windowSize]byte(c.hash.stage[:windowSize])}
+}
+
+func (c *Cutter) restore(s state) {
+	c.count, c.hash.sum = s.count, s.sum
+	copy(c.hash.stage[:windowSize], s.window[:])
+}
+
 // splits reports whether a split point that the hash gives falls in the record.
 // The bytes from which no hash reaches up to MinSize are passed over.
 func (c *Cutter) splits(record []byte) bool {

@@ -65,6 +65,42 @@ func wantSameCuts(t *testing.T, c *Cutter, data []byte, sizes func() func() int)
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Fatalf("cuts after records\n%v, restic's chunker has them after\n%v", got, want)
 	}
+	for _, batch := range []int{1, 3, 100} {
+		c.Reset()
+		if got := cutsInBatches(c, data, sizes(), batch); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("in batches of %d: cuts after records\n%v, restic's chunker has them after\n%v", batch, got, want)
+		}
+	}
+}
+
+// cutsInBatches is cuts by EndsAt, with that many records at a time.
+func cutsInBatches(c *Cutter, data []byte, next func() int, batch int) []int {
+	var after []int
+	for first := 0; len(data) > 0; {
+		var ends []int
+		end := 0
+		for len(ends) < batch && end < len(data) {
+			end = min(end+next(), len(data))
+			ends = append(ends, end)
+		}
+		records := data[:end]
+		data = data[end:]
+		for len(ends) > 0 {
+			i := c.EndsAt(records, ends)
+			if i < 0 {
+				first += len(ends)
+				break
+			}
+			after = append(after, first+i)
+			first += i + 1
+			done := ends[i]
+			records, ends = records[done:], ends[i+1:]
+			for j := range ends {
+				ends[j] -= done
+			}
+		}
+	}
+	return after
 }
 
 func constant(n int) func() func() int {

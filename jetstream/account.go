@@ -10,8 +10,9 @@ import (
 // userInfoTimeout bounds the wait for what is only the account's name. Servers answer this from memory, at once.
 const userInfoTimeout = time.Second
 
-// userInfoSubject asks the server who this connection is; servers answer it to every user since 2.10 (nats-server 2.15,
-// events.go, userInfoReq). Who may not publish there is told so at once.
+// userInfoSubject asks the server who this connection is. A server answers this to every user whose permissions do not
+// rule it out, which it says at once; with JWTs the key and the name of the account differ (nats-server 2.15, events.go,
+// userInfoReq).
 const userInfoSubject = "$SYS.REQ.USER.INFO"
 
 // AccountInfo describes the account of a connection.
@@ -59,8 +60,8 @@ func (c *Conn) CheckJetStream(ctx context.Context) error {
 	return nil
 }
 
-// Account asks what the account has and may have. Its name is only known where the server tells it: a user whose
-// permissions leave out $SYS.REQ.USER.INFO, and servers before 2.10, get Config.Account.
+// Account asks what the account has and may have. Its name is only known where the server tells it: to a user whose
+// permissions leave out $SYS.REQ.USER.INFO it is Config.Account, as it is where no server answers that.
 func (c *Conn) Account(ctx context.Context) (AccountInfo, error) {
 	raw, err := c.api(ctx, "INFO", nil)
 	if err != nil {

@@ -61,7 +61,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		answers:        answersOf(nc),
 		windows:        windows{budget: windowBudget},
 	}
-	e.begin(conn.answers, conn.windows.slow)
+	e.begin(redact.text(servers), conn.answers, conn.windows.slow)
 	return conn, nil
 }
 
@@ -103,7 +103,7 @@ func (c *Conn) Close() {
 
 // refusals are nats.go's errors for a server that answers, but does not want us.
 var refusals = []error{
-	nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrPermissionViolation,
+	nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
 	nats.ErrMaxConnectionsExceeded, nats.ErrMaxAccountConnectionsExceeded, nats.ErrNkeysNotSupported,
 }
 

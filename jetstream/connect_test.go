@@ -55,7 +55,7 @@ func writeFile(t *testing.T, path string, data []byte) string {
 	return path
 }
 
-// someUsers is a server for users a, b and token bearers would not do: each user's account has the user's name.
+// accountsConfig gives users a and b an account each, with JetStream, and user none one without.
 const accountsConfig = `
 	accounts {
 		A { jetstream: enabled, users: [ {user: a, password: "pw-a"} ] }
@@ -109,6 +109,27 @@ func TestConnectChoosesServerAndUser(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestConnectWithAToken(t *testing.T) {
+	useContexts(t, "", nil)
+	server := serve(t, natsd.Options{Config: `authorization { token: "s3cret" }`})
+	for name, c := range map[string]jetstream.Config{
+		"as such":    {Servers: server.URL(), Token: secret.New("s3cret")},
+		"in the URL": {Servers: strings.Replace(server.URL(), "://", "://s3cret@", 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := connect(t, c)
+			if err := conn.CheckJetStream(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if u := conn.Server().URL; u != server.URL() {
+				t.Errorf("connected to %s", u)
+			}
+		})
+	}
+	_, err := jetstream.Connect(t.Context(), jetstream.Config{Servers: server.URL(), Token: secret.New("other")})
+	wantError(t, err, jetstream.ErrAuthentication)
 }
 
 func TestConnectRefuses(t *testing.T) {

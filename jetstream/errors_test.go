@@ -134,3 +134,31 @@ func TestEventsOfASubscriptionThatDropped(t *testing.T) {
 	default:
 	}
 }
+
+func TestEventsOfCredentialsThatExpired(t *testing.T) {
+	e := newEvents()
+	e.begin("nats://one", "answers", func() {})
+	failed := make(chan error, 10)
+	if _, err := e.add(t.Context(), &watch{fail: func(err error) { failed <- err }}); err != nil {
+		t.Fatal(err)
+	}
+	want := PermissionError{Operation: OpConnect, Subject: "nats://one", Reason: "authentication expired"}
+	e.asyncError(nil, nil, nats.ErrAuthExpired)
+	var p *PermissionError
+	if err := <-failed; !errors.As(err, &p) || *p != want || !errors.Is(err, ErrAuthentication) {
+		t.Errorf("error %v, want %v", err, &want)
+	}
+	// New credentials in their place: what went before is forgotten.
+	e.disconnected(nil, nil)
+	e.reconnected(nil)
+	if _, err := e.add(t.Context(), &watch{fail: func(error) {}}); err != nil {
+		t.Error(err)
+	}
+	// No new ones.
+	e.asyncError(nil, nil, nats.ErrAuthExpired)
+	e.disconnected(nil, nil)
+	e.closed(nil)
+	if _, err := e.add(t.Context(), &watch{fail: func(error) {}}); !errors.As(err, &p) || *p != want {
+		t.Errorf("error %v, want %v", err, &want)
+	}
+}

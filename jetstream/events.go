@@ -15,13 +15,15 @@ import (
 //
 // nats.go calls its methods one after another, in the order in which things happened; none of them blocks.
 type events struct {
-	mu      sync.Mutex
-	up      chan struct{} // closed while the connection is up
-	ended   bool
-	answers string // the subscription that all requests share, and that is made once
-	refused error  // why there is none
-	lost    func() // called when the connection is lost, before anybody is told
-	watches map[*watch]struct{}
+	mu        sync.Mutex
+	up        chan struct{} // closed while the connection is up
+	ended     error         // why the connection will not come back
+	servers   string        // where to, without credentials
+	answers   string        // the subscription that all requests share, and that is made once
+	refused   error         // why there is none
+	rejection error         // why the server wanted this client no longer, until it does again
+	lost      func()        // called when the connection is lost, before anybody is told
+	watches   map[*watch]struct{}
 }
 
 // watch is the interest of one operation in what happens to the connection.
@@ -37,11 +39,12 @@ func newEvents() *events {
 	return e
 }
 
-// begin says on which subject the answers to all requests come, and what to call when the connection is lost.
-func (e *events) begin(answers string, lost func()) {
+// begin says where the connection leads to, on which subject the answers to all requests come, and what to call when the
+// connection is lost.
+func (e *events) begin(servers, answers string, lost func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.answers, e.lost = answers, lost
+	e.servers, e.answers, e.lost = servers, answers, lost
 }
 
 // add waits until the connection is up, and from then on tells w what happens, until remove is called.
@@ -60,17 +63,27 @@ func (e *events) add(ctx context.Context, w *watch) (remove func(), err error) {
 			if cause := context.Cause(ctx); !errors.Is(cause, ErrTimeout) {
 				return nil, cause
 			}
-			return nil, ErrConnectionLost
+			return nil, e.whyDown()
 		}
 	}
+}
+
+// whyDown says why there is no connection.
+func (e *events) whyDown() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.rejection != nil {
+		return e.rejection
+	}
+	return ErrConnectionLost
 }
 
 // tryAdd adds w if the connection is up, and otherwise returns what is closed when that may have changed.
 func (e *events) tryAdd(w *watch) (up <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ended {
-		return nil, ErrConnectionLost
+	if e.ended != nil {
+		return nil, e.ended
 	}
 	select {
 	case <-e.up:
@@ -128,16 +141,18 @@ func (e *events) disconnected(*nats.Conn, error) {
 func (e *events) reconnected(*nats.Conn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.rejection = nil
 	e.release()
 }
 
 // closed is nats.go's ClosedHandler: the connection will not come back.
 func (e *events) closed(*nats.Conn) {
+	err := e.whyDown()
 	e.mu.Lock()
-	e.ended = true
+	e.ended = err
 	e.release()
 	e.mu.Unlock()
-	e.tellAll(ErrConnectionLost)
+	e.tellAll(err)
 }
 
 // release lets go whoever waits for the connection. e.mu is held.
@@ -155,6 +170,10 @@ func (e *events) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		e.tell(func(w *watch) bool { return w.subscribes == sub.Subject }, errors.New("messages were dropped by the NATS client"))
 		return
 	}
+	if isRefusal(err) {
+		e.rejected(err)
+		return
+	}
 	p := parsePermissionError(err)
 	if p == nil {
 		return
@@ -165,6 +184,16 @@ func (e *events) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	}
 	e.mu.Unlock()
 	e.tell(p.concerns, p)
+}
+
+// rejected notes that the server wants this client no longer, because its credentials have expired or were revoked. The
+// connection is lost next, and comes back if there are new credentials in their place.
+func (e *events) rejected(err error) {
+	e.mu.Lock()
+	p := &PermissionError{Operation: OpConnect, Subject: e.servers, Reason: withoutPrefix(err.Error())}
+	e.rejection = p
+	e.mu.Unlock()
+	e.tellAll(p)
 }
 
 // concerns reports whether w does what p says is refused.

@@ -48,7 +48,7 @@ func s2Stream(t testing.TB) []byte {
 	t.Helper()
 	var stream bytes.Buffer
 	w := s2.NewWriter(&stream, s2.WriterBlockSize(4<<10), s2.WriterConcurrency(1))
-	if _, err := w.Write(bytes.Repeat([]byte("jetsam and flotsam, "), 1000)); err != nil {
+	if _, err := w.Write(bytes.Repeat([]byte("jetsam and flotsam, "), 300)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
@@ -57,7 +57,7 @@ func s2Stream(t testing.TB) []byte {
 	stream.Write(archive.Padding(4)) // an empty body
 	stream.Write(archive.Padding(100))
 	stream.WriteString(streamIdentifier)
-	return archive.AppendFrame(stream.Bytes(), make([]byte, 5000))
+	return archive.AppendFrame(stream.Bytes(), make([]byte, 500))
 }
 
 func TestFramesFindsSeams(t *testing.T) {

@@ -31,7 +31,7 @@ const (
 	firstBackoff  = 20 * time.Millisecond
 	firstPatience = 4 * time.Second
 
-	// abortPatience is how long Abort waits until the server has put down what it was given.
+	// abortPatience is the longest that Abort waits until the server has put down what it was given.
 	abortPatience = 3 * time.Second
 )
 
@@ -164,17 +164,23 @@ const (
 
 // answer takes what the server answers.
 func (r *Restore) answer(m *nats.Msg) {
-	_, token, _ := cutLast(m.Subject)
-	to := map[string]chan *nats.Msg{tokenFirst: r.first, tokenEnd: r.final}[token]
-	if to != nil {
-		select {
-		case to <- m:
-		default: // a second answer means nothing
+	switch _, token, _ := cutLast(m.Subject); token {
+	case tokenFirst:
+		offer(r.first, m)
+	case tokenEnd:
+		offer(r.final, m)
+	default:
+		if n, err := strconv.Atoi(token); err == nil {
+			r.flight.answer(n, m)
 		}
-		return
 	}
-	if n, err := strconv.Atoi(token); err == nil {
-		r.flight.answer(n, m)
+}
+
+// offer gives m to whoever waits for it. A second answer means nothing.
+func offer(to chan<- *nats.Msg, m *nats.Msg) {
+	select {
+	case to <- m:
+	default:
 	}
 }
 
@@ -414,7 +420,7 @@ func (r *Restore) putDown() {
 	}
 	select {
 	case <-r.final:
-	case <-time.After(abortPatience):
+	case <-time.After(min(abortPatience, r.conn.restoreTimeout)):
 	}
 }
 

@@ -124,7 +124,7 @@ func TestRestoreOfASlowWriter(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 7 s")
 	}
-	checkLeaks(t)
+	t.Parallel()
 	s := take(t, 3_000)
 	framed := s.framed(t)
 	server := serve(t, natsd.Options{})
@@ -292,7 +292,7 @@ func TestRestoreEndsWithItsContext(t *testing.T) {
 	checkLeaks(t)
 	script := newScript(t)
 	script.restore(t, "S", func(m *nats.Msg, _ int) {})
-	c := connect(t, jetstream.Config{Servers: script.url})
+	c := connect(t, jetstream.Config{Servers: script.url, RestoreTimeout: time.Second})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	r, err := c.Restore(ctx, "S", nil, nil)
 	if err != nil {

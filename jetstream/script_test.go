@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -62,8 +63,9 @@ func (s *script) snapshot(t testing.TB, stream string, send func(deliver string)
 	})
 }
 
+// publish sends m, unless the test is over.
 func (s *script) publish(t testing.TB, m *nats.Msg) {
-	if err := s.nc.PublishMsg(m); err != nil {
+	if err := s.nc.PublishMsg(m); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Error(err)
 	}
 }

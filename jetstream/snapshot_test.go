@@ -105,7 +105,7 @@ func TestSnapshotOfASlowReader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 7 s")
 	}
-	checkLeaks(t)
+	t.Parallel()
 	server := serve(t, natsd.Options{})
 	js := fill(t, server.URL())
 	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})

@@ -3,6 +3,8 @@ package jetstream_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -64,6 +66,7 @@ func TestCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("elections take seconds")
 	}
+	t.Parallel()
 	servers := cluster(t)
 	js := fill(t, servers[0].URL())
 	for tries := 0; ; tries++ {
@@ -144,4 +147,83 @@ func TestDomainThroughALeaf(t *testing.T) {
 	compare(t, read(t, connect(t, jetstream.Config{Servers: hub.URL()}), "COPY"), read(t, c, "S"))
 	_, err := connect(t, jetstream.Config{Servers: leaf.URL()}).Stream(t.Context(), "COPY")
 	wantError(t, err, jetstream.ErrStreamNotFound)
+}
+
+// slowLine returns the address of a way to a server on which no more than rate bytes a second come back.
+func slowLine(t *testing.T, url string, rate int) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", strings.TrimPrefix(url, "nats://"))
+			if err != nil {
+				client.Close()
+				return
+			}
+			// What is in the buffers of the way would count as sent.
+			server.(*net.TCPConn).SetReadBuffer(64 << 10)
+			go func() {
+				io.Copy(server, client)
+				server.Close()
+			}()
+			go func() {
+				throttle(client, server, rate)
+				client.Close()
+			}()
+		}
+	}()
+	return "nats://" + l.Addr().String()
+}
+
+func throttle(w io.Writer, r io.Reader, rate int) {
+	const perSecond = 50
+	tick := time.NewTicker(time.Second / perSecond)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := io.CopyN(w, r, int64(rate/perSecond)); err != nil {
+			return
+		}
+	}
+}
+
+// TestSnapshotOverASlowLine takes longer for a stream than the 10 s that a server gives to a client for what waits. A
+// window of the size of the stream would be cut off.
+func TestSnapshotOverASlowLine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 12 s")
+	}
+	t.Parallel()
+	const rate, messages, size = 2 << 20, 48, 512 << 10
+	server := serve(t, natsd.Options{})
+	js := fill(t, server.URL())
+	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	random := rand.NewChaCha8([32]byte{})
+	for range messages {
+		p := make([]byte, size)
+		random.Read(p)
+		if _, err := js.Publish("s", p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := connect(t, jetstream.Config{Servers: slowLine(t, server.URL(), rate)})
+	s, err := c.Snapshot(t.Context(), "S", jetstream.SnapshotOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	n, err := io.Copy(io.Discard, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n < messages*size {
+		t.Errorf("the stream compressed to %d bytes, too few for this test", n)
+	}
 }

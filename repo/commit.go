@@ -30,11 +30,13 @@ func (w *Writer) storePack(ctx context.Context, b *pack.Builder) error {
 	if err := w.save(ctx, storage.File{Kind: storage.Pack, ID: id}, data); err != nil {
 		return err
 	}
+	size := len(data)
+	w.recycle(data)
 	w.known.AddPack(id, blobs)
 	if all := w.rd.index.Load(); all != w.known {
 		all.AddPack(id, blobs)
 	}
-	if due := w.listPack(index.Pack{ID: id, Blobs: blobs}, len(data)); due != nil {
+	if due := w.listPack(index.Pack{ID: id, Blobs: blobs}, size); due != nil {
 		return w.storeIndex(ctx, due)
 	}
 	return nil

@@ -142,6 +142,9 @@ func (r *Repo) loadIndexFile(ctx context.Context, info storage.Info) (*index.Fil
 	return f, nil
 }
 
+// maxUnsoundWarnings is how many packs are named one by one.
+const maxUnsoundWarnings = 10
+
 // sound returns x without the packs that are missing or have another size than it
 // says, with a warning for each: a backup then stores their blobs again.
 func (r *Repo) sound(ctx context.Context, x *index.Index) (*index.Index, error) {
@@ -155,11 +158,15 @@ func (r *Repo) sound(ctx context.Context, x *index.Index) (*index.Index, error) 
 		if ok && size == pack.FileSize(blobs) {
 			continue
 		}
-		unsound[id] = struct{}{}
-		r.warn(damaged(storage.File{Kind: storage.Pack, ID: id}, packSizeError(size, ok, blobs)))
+		if unsound[id] = struct{}{}; len(unsound) <= maxUnsoundWarnings {
+			r.warn(damaged(storage.File{Kind: storage.Pack, ID: id}, packSizeError(size, ok, blobs)))
+		}
 	}
 	if len(unsound) == 0 {
 		return x, nil
+	}
+	if more := len(unsound) - maxUnsoundWarnings; more > 0 {
+		r.warn(fmt.Errorf("%w: %d more packs are missing or have another size than the index implies", ErrCorrupt, more))
 	}
 	return x.Without(func(id storage.ID) bool { _, ok := unsound[id]; return ok }), nil
 }

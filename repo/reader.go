@@ -93,7 +93,7 @@ func (rd *Reader) Load(ctx context.Context, h blob.Handle, dst []byte) ([]byte, 
 func (rd *Reader) loadCopy(ctx context.Context, h blob.Handle, l index.Location, dst []byte) ([]byte, error) {
 	f := storage.File{Kind: storage.Pack, ID: l.Pack}
 	if l.Length > MaxBlob+crypto.Overhead || l.PlainLength > MaxBlob {
-		return nil, fmt.Errorf("%v: blob of %d bytes is longer than %d", f, plainSize(l), MaxBlob)
+		return nil, damaged(f, fmt.Errorf("blob of %d bytes is longer than %d", plainSize(l), MaxBlob))
 	}
 	sealed, err := rd.repo.be.Load(ctx, f, int64(l.Offset), int(l.Length))
 	if err != nil {

@@ -314,8 +314,8 @@ func TestSnapshotsWithDamage(t *testing.T) {
 	var warned []error
 	o := repotest.Options()
 	o.Warn = func(err error) { warned = append(warned, err) }
-	var now int64
-	o.Clock = func() time.Time { now++; return time.Unix(now, 0) }
+	var now atomic.Int64
+	o.Clock = func() time.Time { return time.Unix(now.Add(1), 0) }
 	r, be := faultyRepo(t, o)
 	backup(t, r, map[string][][]byte{"f": {[]byte("one")}})
 	two, _ := backup(t, r, map[string][][]byte{"f": {[]byte("two")}})

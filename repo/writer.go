@@ -50,12 +50,14 @@ type Writer struct {
 	uploads *errgroup.Group
 	full    chan *pack.Builder // to the uploads
 	scratch chan *scratch      // one per processor: who has one may compute
+	buffers chan []byte        // of packs that were stored, for the next ones
 
 	saving sync.RWMutex // held by Save for reading, by Commit and Abort for writing
 	state  writerState
 
 	mu        sync.Mutex
 	open      [2][]*pack.Builder // by kind of blob
+	begun     [2]bool            // likewise: whether there has been a pack
 	unindexed []index.Pack
 	blobs     int // in unindexed
 	indexed   time.Time
@@ -139,6 +141,7 @@ func (w *Writer) start(ctx context.Context) {
 	for range processors {
 		w.scratch <- new(scratch)
 	}
+	w.buffers = make(chan []byte, w.repo.opts.Uploads+openPacks)
 	w.indexed = w.repo.now()
 }
 
@@ -234,7 +237,7 @@ func (w *Writer) add(h blob.Handle, sealed []byte, plainLength int) (full *pack.
 	defer w.mu.Unlock()
 	b := w.choose(h.Kind)
 	if (*b).Len() > 0 && ((*b).Size()+len(sealed)+entryRoom > w.repo.opts.PackSize || (*b).Full()) {
-		full, *b = *b, pack.New(w.repo.key)
+		full, *b = *b, w.newPack(h.Kind)
 	}
 	return full, (*b).Add(h, sealed, plainLength)
 }
@@ -251,10 +254,40 @@ func (w *Writer) choose(kind blob.Kind) **pack.Builder {
 		most = openPacks
 	}
 	if len(*open) < most {
-		*open = append(*open, pack.New(w.repo.key))
+		*open = append(*open, w.newPack(kind))
 		return &(*open)[len(*open)-1]
 	}
 	return &(*open)[rand.IntN(len(*open))]
+}
+
+// newPack returns an empty pack. The first of a kind grows as it fills, for there
+// may not be much to come; others get the memory of a full pack, if possible that
+// of one that was stored. w.mu is held.
+func (w *Writer) newPack(kind blob.Kind) *pack.Builder {
+	b := pack.New(w.repo.key)
+	if !w.begun[kind] {
+		w.begun[kind] = true
+		return b
+	}
+	select {
+	case buf := <-w.buffers:
+		b.Buffer(buf)
+	default:
+		b.Buffer(make([]byte, 0, w.repo.opts.PackSize))
+	}
+	return b
+}
+
+// recycle keeps the memory of a pack that was stored, unless there is enough or
+// it is of odd size.
+func (w *Writer) recycle(buf []byte) {
+	if cap(buf) != w.repo.opts.PackSize {
+		return
+	}
+	select {
+	case w.buffers <- buf:
+	default:
+	}
 }
 
 // pass hands a pack to the uploads, as soon as one is free.

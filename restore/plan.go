@@ -16,6 +16,7 @@ import (
 type Plan struct {
 	Snapshot *snapshot.Snapshot
 	Account  *streamlog.Account
+	Warnings []string      // about the snapshot as a whole
 	Streams  []*StreamPlan // in the order of their names
 	Options  Options
 
@@ -74,6 +75,9 @@ func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *
 		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
 	}
 	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, conn: conn}
+	if held.AccountErr != nil {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("what the snapshot says of the whole account cannot be read, the streams can: %v", held.AccountErr))
+	}
 	if err := p.pick(held); err != nil {
 		return nil, err
 	}

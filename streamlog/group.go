@@ -2,7 +2,9 @@ package streamlog
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"jetsam/blob"
 	"jetsam/chunker"
@@ -93,36 +95,123 @@ type pieces struct {
 	content uint64 // subjects, headers and payloads
 }
 
-// grouper gathers messages into groups.
+// batchSize is how many bytes of entries are gathered before the cutter sees them: it is several times faster with many at once.
+const batchSize = 16 << 10
+
+// grouper gathers messages into groups and passes each on to yield.
 type grouper struct {
-	cut  *chunker.Cutter
-	bufs *buffers
-	buf  []byte // entries of the blob that is being gathered; nil between blobs
-	cur  pieces
+	cut   *chunker.Cutter
+	bufs  *buffers
+	yield func(*pieces) error
+
+	buf     []byte  // entries of the blob that is being gathered; nil between blobs
+	seen    int     // how many bytes of buf the cutter has seen
+	pending []entry // what lies behind seen
+	ends    []int   // scratch: where the pending entries end, counted from seen
+	cur     pieces  // describes what lies before seen
 }
 
-// add takes a message and returns the group that it completes, or nil.
-func (g *grouper) add(m *archive.Message) *pieces {
-	g.note(m)
+// entry is what chunks.json tells of a message.
+type entry struct {
+	end     int // in the buffer
+	seq     uint64
+	time    int64
+	bytes   uint64 // of the encoded entry
+	size    uint64 // of headers and payload
+	content uint64 // of subject, headers and payload
+}
+
+// addAll takes messages until next returns io.EOF, and passes on all that was gathered.
+func (g *grouper) addAll(next func() (*archive.Message, error)) error {
+	g.cut.Reset()
+	for {
+		m, err := next()
+		if errors.Is(err, io.EOF) {
+			return g.end()
+		}
+		if err != nil {
+			return err
+		}
+		if err := g.add(m); err != nil {
+			return err
+		}
+	}
+}
+
+// add takes a message.
+func (g *grouper) add(m *archive.Message) error {
 	if len(m.Payload) >= chunker.LargePayload {
 		return g.addLarge(m)
 	}
 	g.gather(m.Raw)
-	if !g.cut.Ends(m.Raw) {
+	g.pending = append(g.pending, g.describe(m))
+	if len(g.buf)-g.seen < batchSize {
 		return nil
 	}
-	return g.finish(false)
+	return g.scan()
 }
 
 // addLarge ends the group with m, whose payload gets blobs of its own.
-func (g *grouper) addLarge(m *archive.Message) *pieces {
+func (g *grouper) addLarge(m *archive.Message) error {
+	if err := g.scan(); err != nil {
+		return err
+	}
 	g.gather(m.Raw[:m.PayloadOffset()])
+	g.cur.note(g.describe(m))
 	g.endBlob()
 	for _, p := range g.cut.Split(m.Payload) {
 		g.gather(p)
 		g.endBlob()
 	}
 	g.cut.Reset()
+	return g.finish(false)
+}
+
+func (g *grouper) describe(m *archive.Message) entry {
+	size := uint64(len(m.Header) + len(m.Payload))
+	return entry{end: len(g.buf), seq: m.Seq, time: m.Time, bytes: uint64(len(m.Raw)), size: size, content: size + uint64(len(m.Subject))}
+}
+
+// scan lets the cutter see the pending entries, and passes on the groups that it ends.
+func (g *grouper) scan() error {
+	for len(g.pending) > 0 {
+		g.ends = g.ends[:0]
+		for _, e := range g.pending {
+			g.ends = append(g.ends, e.end-g.seen)
+		}
+		last := g.cut.EndsAt(g.buf[g.seen:], g.ends)
+		if last < 0 {
+			g.take(len(g.pending))
+			return nil
+		}
+		if err := g.cutAfter(last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take counts the first n pending entries to the group.
+func (g *grouper) take(n int) {
+	for _, e := range g.pending[:n] {
+		g.cur.note(e)
+		g.seen = e.end
+	}
+	g.pending = g.pending[:copy(g.pending, g.pending[n:])]
+}
+
+// cutAfter ends the group with the pending entry i. What lies behind it begins the next.
+func (g *grouper) cutAfter(i int) error {
+	g.take(i + 1)
+	at, rest := g.seen, g.buf[g.seen:]
+	g.buf = g.buf[:at]
+	g.endBlob()
+	if len(rest) > 0 {
+		g.gather(rest)
+	}
+	for j := range g.pending {
+		g.pending[j].end -= at
+	}
 	return g.finish(false)
 }
 
@@ -133,35 +222,43 @@ func (g *grouper) gather(p []byte) {
 	g.buf = append(g.buf, p...)
 }
 
+// endBlob makes what was gathered a blob of the group.
 func (g *grouper) endBlob() {
 	if g.buf != nil {
 		g.cur.plain = append(g.cur.plain, g.buf)
-		g.buf = nil
+		g.buf, g.seen = nil, 0
 	}
 }
 
-func (g *grouper) note(m *archive.Message) {
-	c := &g.cur
-	if c.Messages == 0 {
-		c.First, c.From, c.To = m.Seq, m.Time, m.Time
+// note counts an entry to the group.
+func (p *pieces) note(e entry) {
+	if p.Messages == 0 {
+		p.First, p.From, p.To = e.seq, e.time, e.time
 	}
-	c.Last = m.Seq
-	c.From, c.To = min(c.From, m.Time), max(c.To, m.Time)
-	c.Messages++
-	c.Bytes += uint64(len(m.Raw))
-	size := uint64(len(m.Header) + len(m.Payload))
-	c.largest = max(c.largest, size)
-	c.content += size + uint64(len(m.Subject))
+	p.Last = e.seq
+	p.From, p.To = min(p.From, e.time), max(p.To, e.time)
+	p.Messages++
+	p.Bytes += e.bytes
+	p.largest = max(p.largest, e.size)
+	p.content += e.content
 }
 
-// finish returns the gathered group, or nil where nothing was gathered. tail says that no content-defined cut ends it.
-func (g *grouper) finish(tail bool) *pieces {
+// end passes on what is left as the tail.
+func (g *grouper) end() error {
+	if err := g.scan(); err != nil {
+		return err
+	}
+	g.endBlob()
+	return g.finish(true)
+}
+
+// finish passes the group on, unless it is empty. tail says that no content-defined cut ends it.
+func (g *grouper) finish(tail bool) error {
 	if g.cur.Messages == 0 {
 		return nil
 	}
-	g.endBlob()
 	p := g.cur
 	p.Tail = tail
 	g.cur = pieces{}
-	return &p
+	return g.yield(&p)
 }

@@ -23,8 +23,10 @@ var ErrNoStreams = errors.New("snapshot holds no streams")
 
 // Contents is what a snapshot holds.
 type Contents struct {
-	Account *Account
+	Account *Account  // where AccountErr is set it has nothing but the name
 	Streams []*Stream // in the order of their names; damaged ones too, with Err set
+
+	AccountErr error // why account.json cannot be read; the streams can
 }
 
 // Stream is a stream in a snapshot.
@@ -49,19 +51,16 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 	if err != nil {
 		return nil, fmt.Errorf("account %s: %w", dir.Name, err)
 	}
-	text, err := loadFile(ctx, src, t, accountName)
-	if errors.Is(err, errNoNode) {
-		return nil, ErrNoStreams
-	}
-	if err != nil {
-		return nil, err
-	}
 	c := &Contents{}
-	if c.Account, err = DecodeAccount(text); err != nil {
+	c.Account, err = openAccount(ctx, src, dir, t)
+	switch {
+	case errors.Is(err, errNoNode):
+		return nil, ErrNoStreams
+	case errors.Is(err, ErrUnsupported) || ctx.Err() != nil:
 		return nil, err
-	}
-	if EscapeName(c.Account.Account) != dir.Name {
-		return nil, fmt.Errorf("directory %q holds account %q", dir.Name, c.Account.Account)
+	case err != nil:
+		name, _ := UnescapeName(dir.Name)
+		c.Account, c.AccountErr = &Account{Format: FormatVersion, Account: name}, err
 	}
 	for _, n := range t.Nodes {
 		if n.Type != snapshot.TypeDir {
@@ -74,6 +73,21 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 		c.Streams = append(c.Streams, s)
 	}
 	return c, nil
+}
+
+func openAccount(ctx context.Context, src Loader, dir *snapshot.Node, t *snapshot.Tree) (*Account, error) {
+	text, err := loadFile(ctx, src, t, accountName)
+	if err != nil {
+		return nil, err
+	}
+	a, err := DecodeAccount(text)
+	if err != nil {
+		return nil, err
+	}
+	if EscapeName(a.Account) != dir.Name {
+		return nil, fmt.Errorf("directory %q holds account %q", dir.Name, a.Account)
+	}
+	return a, nil
 }
 
 // accountDir finds the one directory of the root.

@@ -5,7 +5,12 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"jetsam/internal/near"
 )
+
+// mostNear is how many similar names an error tells.
+const mostNear = 3
 
 // Selection says which streams of an account are meant.
 type Selection struct {
@@ -17,7 +22,7 @@ type Selection struct {
 // UnmatchedError says that a name or glob matches no stream.
 type UnmatchedError struct {
 	Name string
-	Near []string // streams with similar names, nearest first, at most three
+	Near []string // streams with similar names, nearest first, at most mostNear
 }
 
 func (e *UnmatchedError) Error() string {
@@ -78,56 +83,7 @@ func match(pattern string, streams []string) ([]string, error) {
 		}
 	}
 	if len(matches) == 0 {
-		return nil, &UnmatchedError{Name: pattern, Near: near(pattern, streams)}
+		return nil, &UnmatchedError{Name: pattern, Near: near.Names(pattern, streams, mostNear)}
 	}
 	return matches, nil
-}
-
-// near returns up to three streams whose names resemble name, nearest first.
-func near(name string, streams []string) []string {
-	const most = 3
-	type candidate struct {
-		name string
-		far  int
-	}
-	want := strings.ToUpper(name)
-	var near []candidate
-	for _, s := range streams {
-		upper := strings.ToUpper(s)
-		far := distance(want, upper)
-		if far <= max(2, len(want)/3) || len(want) >= 3 && strings.Contains(upper, want) {
-			near = append(near, candidate{s, far})
-		}
-	}
-	slices.SortFunc(near, func(a, b candidate) int {
-		if a.far != b.far {
-			return a.far - b.far
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	var out []string
-	for _, c := range near[:min(most, len(near))] {
-		out = append(out, c.name)
-	}
-	return out
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

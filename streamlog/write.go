@@ -2,9 +2,7 @@ package streamlog
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"time"
 
@@ -79,7 +77,7 @@ type savedGroup struct {
 func (w *messageWriter) saveGroups(ctx context.Context, cut *chunker.Cutter, next func() (*archive.Message, error)) error {
 	savers, sctx := errgroup.WithContext(ctx)
 	savers.SetLimit(runtime.GOMAXPROCS(0))
-	err := eachGroup(&grouper{cut: cut, bufs: w.bufs}, next, func(p *pieces) error {
+	g := &grouper{cut: cut, bufs: w.bufs, yield: func(p *pieces) error {
 		s := &savedGroup{pieces: p, done: make(chan struct{})}
 		select {
 		case w.ready <- s:
@@ -88,35 +86,13 @@ func (w *messageWriter) saveGroups(ctx context.Context, cut *chunker.Cutter, nex
 		}
 		savers.Go(func() error { return w.save(sctx, s) })
 		return nil
-	})
+	}}
+	err := g.addAll(next)
 	// A saver's failure cancels ctx, and with it the reading: it is the cause, so it goes first.
 	if serr := savers.Wait(); serr != nil {
 		return serr
 	}
 	return err
-}
-
-// eachGroup calls yield for every group of the messages of next.
-func eachGroup(g *grouper, next func() (*archive.Message, error), yield func(*pieces) error) error {
-	g.cut.Reset()
-	for {
-		m, err := next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if p := g.add(m); p != nil {
-			if err := yield(p); err != nil {
-				return err
-			}
-		}
-	}
-	if p := g.finish(true); p != nil {
-		return yield(p)
-	}
-	return nil
 }
 
 // save stores the blobs of one group.

@@ -17,7 +17,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	harden()
 	boundHeap()
-	signal.Ignore(syscall.SIGPIPE) // a reader that goes away must not leave a lock behind
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a reader that goes away is an error of Write, not the end
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)

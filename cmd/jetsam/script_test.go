@@ -38,13 +38,10 @@ const password = "correct horse"
 // eventually is how long a script waits for something that must come.
 const eventually = 30 * time.Second
 
-var update = flag.Bool("update", false, "rewrite the scripts' expected outputs")
-
 // TestScripts runs the command line as users do: testdata/script/*.txt, against real servers and repositories.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
-		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		Setup:               setup,
 		Condition:           condition,
@@ -254,7 +251,7 @@ func publishMessages(nc *nats.Conn, stream string, count, size int) error {
 	payload := make([]byte, size)
 	for i := range count {
 		fillRandom(payload, uint64(i))
-		if _, err := js.PublishAsync(fmt.Sprintf("%s.%d", subject, i%7), payload); err != nil {
+		if _, err := js.PublishAsync(fmt.Sprintf("%s.%d", subject, i%7), payload, nats.StallWait(eventually)); err != nil {
 			return err
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -91,20 +91,31 @@ type looker struct {
 }
 
 func (l *looker) account() (*Account, error) {
-	names := l.js.StreamNames(l.ctx)
+	lister := l.js.StreamNames(l.ctx)
+	names := slices.Sorted(received(lister.Name())) // first, for the list has a deadline
+	if err := lister.Err(); err != nil {
+		return nil, fmt.Errorf("list streams: %w", err)
+	}
 	a := &Account{}
-	for name := range names.Name() {
+	for _, name := range names {
 		s, err := l.stream(name)
 		if err != nil {
 			return nil, fmt.Errorf("stream %s: %w", name, err)
 		}
 		a.Streams = append(a.Streams, s)
 	}
-	if err := names.Err(); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(a.Streams, func(a, b Stream) int { return strings.Compare(a.Name, b.Name) })
 	return a, nil
+}
+
+// received yields what comes from c until it is closed.
+func received[T any](c <-chan T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for v := range c {
+			if !yield(v) {
+				return
+			}
+		}
+	}
 }
 
 func (l *looker) stream(name string) (Stream, error) {
@@ -161,23 +172,23 @@ func (l *looker) messages(stream string, count uint64) ([]Message, error) {
 }
 
 func (l *looker) consumers(stream string) ([]Consumer, error) {
-	var found []Consumer
 	s, err := l.js.Stream(l.ctx, stream)
 	if err != nil {
 		return nil, err
 	}
-	names := s.ConsumerNames(l.ctx)
-	for name := range names.Name() {
+	lister := s.ConsumerNames(l.ctx)
+	names := slices.Sorted(received(lister.Name()))
+	if err := lister.Err(); err != nil {
+		return nil, fmt.Errorf("list consumers: %w", err)
+	}
+	var found []Consumer
+	for _, name := range names {
 		c, err := l.consumer(stream, name)
 		if err != nil {
 			return nil, fmt.Errorf("consumer %s: %w", name, err)
 		}
 		found = append(found, c)
 	}
-	if err := names.Err(); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(found, func(a, b Consumer) int { return strings.Compare(a.Name, b.Name) })
 	return found, nil
 }
 

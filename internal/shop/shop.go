@@ -147,12 +147,12 @@ func (s *Shop) placeOrders(ctx context.Context, n int) error {
 		s.orders++
 		o := s.newOrder()
 		for _, event := range o.events() {
-			if _, err := s.js.PublishMsgAsync(event); err != nil {
+			if _, err := s.js.PublishMsgAsync(event, jetstream.WithStallWait(requestTimeout)); err != nil {
 				return err
 			}
 		}
 		if s.orders%10 == 0 {
-			if _, err := s.js.PublishMsgAsync(o.email()); err != nil {
+			if _, err := s.js.PublishMsgAsync(o.email(), jetstream.WithStallWait(requestTimeout)); err != nil {
 				return err
 			}
 		}

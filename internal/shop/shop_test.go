@@ -42,15 +42,15 @@ func TestShopIsBelievable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Trade(t.Context(), 2000); err != nil {
+	if err := s.Trade(t.Context(), 600); err != nil {
 		t.Fatal(err)
 	}
 	a := look(t, srv)
 	if got := len(a.Streams); got != 4 {
 		t.Errorf("%d streams, want 4", got)
 	}
-	if got := a.Messages(); got < 4000 {
-		t.Errorf("%d messages, want 4000 or more", got)
+	if got := a.Messages(); got < 1200 {
+		t.Errorf("%d messages, want 1200 or more", got)
 	}
 	for _, stream := range a.Streams {
 		if stream.Name == Orders && stream.State.Deleted == 0 {

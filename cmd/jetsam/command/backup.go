@@ -113,7 +113,7 @@ func (p *program) backup(c *cli.Context) error {
 		return err
 	}
 	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
-		conn, err := connect(ctx, c)
+		conn, err := p.connect(ctx, c)
 		if err != nil {
 			return err
 		}

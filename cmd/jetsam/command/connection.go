@@ -38,6 +38,25 @@ func connectionConfig(c *cli.Context) jetstream.Config {
 }
 
 // connect connects to the server that the flags name.
-func connect(ctx context.Context, c *cli.Context) (*jetstream.Conn, error) {
-	return jetstream.Connect(ctx, connectionConfig(c))
+func (p *program) connect(ctx context.Context, c *cli.Context) (*jetstream.Conn, error) {
+	if c.Duration("timeout") <= 0 {
+		return nil, usagef("--timeout %v: a time to wait is longer than nothing", c.Duration("timeout"))
+	}
+	conn, err := jetstream.Connect(ctx, connectionConfig(c))
+	if err != nil {
+		return nil, err
+	}
+	s := conn.Server()
+	p.out.detail("connected to %s, nats-server %s%s", s.URL, s.Version, named(s))
+	return conn, nil
+}
+
+func named(s jetstream.ServerInfo) string {
+	switch {
+	case s.Cluster != "":
+		return ", cluster " + s.Cluster
+	case s.Name != "":
+		return ", called " + s.Name
+	}
+	return ""
 }

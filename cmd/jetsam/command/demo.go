@@ -269,6 +269,7 @@ func (d *demo) farewell() {
 	d.show("jetsam init --repo /srv/backup")
 	d.show("jetsam backup --repo /srv/backup --server nats://localhost:4222 --all")
 	d.show("jetsam restore --repo /srv/backup --server nats://localhost:4222 latest")
+	d.say("jetsam help lists the commands, and jetsam COMMAND --help explains one.")
 }
 
 // run shows a command of jetsam and runs it as it is, with the demo's repository and server.

@@ -109,7 +109,7 @@ func (p *program) ls(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		report, err := contentsOf(ctx, rd, sn)
+		report, err := p.contentsOf(ctx, rd, sn)
 		if err != nil {
 			return err
 		}
@@ -119,10 +119,13 @@ func (p *program) ls(c *cli.Context) error {
 }
 
 // contentsOf reads what a snapshot holds. Streams that cannot be read are in the report, with the reason.
-func contentsOf(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot) (*contentsReport, error) {
+func (p *program) contentsOf(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot) (*contentsReport, error) {
 	held, err := streamlog.Open(ctx, rd, sn.Tree)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+	}
+	if held.AccountErr != nil {
+		p.out.warn("what the snapshot says of the whole account cannot be read, the streams can: %v", held.AccountErr)
 	}
 	r := &contentsReport{
 		MessageType: "snapshot_contents", ID: sn.ID().String(), Time: sn.Time,

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"jetsam/internal/near"
 )
 
 // programName begins every command line, also in messages.
@@ -164,7 +166,7 @@ func (p *permutation) take(opt option, spelling, value string, hasValue bool, ne
 		}
 		value, used = next[0], 2
 		if len(value) > 1 && value[0] == '-' {
-			return 0, usagef("flag %s needs a value, and %s looks like a flag; if it is the value, write --%s=%s", spelling, value, opt.name, value)
+			return 0, usagef("flag %s needs a value, and what follows begins with a dash; if it is the value, write --%s=VALUE", spelling, opt.name)
 		}
 		hasValue = true
 	}
@@ -178,6 +180,7 @@ func (p *permutation) take(opt option, spelling, value string, hasValue bool, ne
 }
 
 func (p *permutation) unknown(known options, token, name string) error {
+	token, _, _ = strings.Cut(token, "=") // what is behind it may be a secret
 	where := ""
 	if p.command != nil {
 		where = " of " + p.called()
@@ -188,8 +191,8 @@ func (p *permutation) unknown(known options, token, name string) error {
 			names = append(names, n)
 		}
 	}
-	if near := nearest(name, names, 1); len(near) > 0 {
-		return usagef("unknown flag %s%s; did you mean --%s?", token, where, near[0])
+	if likely := near.Names(name, names, 1); len(likely) > 0 {
+		return usagef("unknown flag %s%s; did you mean --%s?", token, where, likely[0])
 	}
 	return usagef("unknown flag %s%s; an argument that begins with a dash goes behind \"--\", and --help lists the flags", token, where)
 }
@@ -205,8 +208,8 @@ func findCommand(level []*cli.Command, path []string, name string) (*cli.Command
 		}
 	}
 	parent := strings.Join(append([]string{programName}, path...), " ")
-	if near := nearest(name, names, 1); len(near) > 0 {
-		return nil, usagef("%s has no command %q; did you mean %q?", parent, name, near[0])
+	if likely := near.Names(name, names, 1); len(likely) > 0 {
+		return nil, usagef("%s has no command %q; did you mean %q?", parent, name, likely[0])
 	}
 	return nil, usagef("%s has no command %q; it has %s", parent, name, strings.Join(names, ", "))
 }

@@ -118,7 +118,7 @@ func (p *program) restore(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		conn, err := connect(ctx, c)
+		conn, err := p.connect(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -172,6 +172,9 @@ func restoreStep(x restore.Progress) step {
 
 // warnOfPlan tells of what the user may not expect, of each stream.
 func (p *program) warnOfPlan(plan *restore.Plan) {
+	for _, w := range plan.Warnings {
+		p.out.warn("%s", w)
+	}
 	for _, s := range plan.Streams {
 		if s.Skip {
 			p.out.note("stream %s exists on the server and is left as it is", s.Name)

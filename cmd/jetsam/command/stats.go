@@ -66,11 +66,11 @@ func (r *statsReport) text(o *output) {
 	}
 	o.printf("%s of %s\n", plural(r.Snapshots, "snapshot"), plural(r.Streams, "stream"))
 	if r.Mode != modeRawData {
-		o.printf("restoring each takes  %s messages, %s\n", formatCount(r.Messages), formatSize(r.RestoreSize))
+		o.printf("restore size   %s, %s messages\n", formatSize(r.RestoreSize), formatCount(r.Messages))
 	}
 	if r.Mode != modeRestoreSize {
-		o.printf("stored                %s in %s (%s uncompressed)\n", formatSize(r.Stored), plural(r.Blobs, "blob"), formatSize(r.Plain))
-		o.printf("deduplication %.2fx, compression %.2fx\n", r.Dedup, r.Compression)
+		o.printf("stored         %s in %s, %s uncompressed\n", formatSize(r.Stored), plural(r.Blobs, "blob"), formatSize(r.Plain))
+		o.printf("deduplication  %.2fx, compression %.2fx\n", r.Dedup, r.Compression)
 	}
 }
 

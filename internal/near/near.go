@@ -1,12 +1,13 @@
-package command
+// Package near finds the names that somebody probably meant.
+package near
 
 import (
 	"slices"
 	"strings"
 )
 
-// nearest returns at most n of the candidates that name is likely to mean, the likeliest first.
-func nearest(name string, candidates []string, n int) []string {
+// Names returns at most n of the candidates that name is likely to mean, the likeliest first. Upper and lower case do not matter.
+func Names(name string, candidates []string, n int) []string {
 	type scored struct {
 		name     string
 		distance int
