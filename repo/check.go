@@ -211,7 +211,7 @@ func (c *checker) checkPackList(ctx context.Context) error {
 		size, exists := sizes[id]
 		if !exists || size != pack.FileSize(blobs) {
 			c.report.damaged(f, packSizeError(size, exists, blobs))
-			
+			c.loseBehind(id, blobs, size)
 		}
 		if _, twice := listed[id]; exists && !twice {
 			c.packs = append(c.packs, storage.Info{File: f, Size: size})

@@ -93,6 +93,9 @@ func TestCheckOfCraftedIndex(t *testing.T) {
 		{"enormous content", false, func(d, _ *index.Pack) { d.Blobs[1].PlainLength = math.MaxUint32 }, "the index implies", true, true},
 		{"data is called a tree", false, func(d, _ *index.Pack) { d.Blobs[0].Handle.Kind = blob.Tree }, "holds data and trees", true, true},
 		{"wrong ID", false, func(d, _ *index.Pack) { d.Blobs[0].Handle.ID[0]++ }, "others than the 2 in the index", true, true},
+		{"IDs swapped", false, func(d, _ *index.Pack) {
+			d.Blobs[0].Handle, d.Blobs[1].Handle = d.Blobs[1].Handle, d.Blobs[0].Handle
+		}, "content is not the blob's", true, true},
 		{"pack that is not there", true, func(d, tr *index.Pack) { d.ID[0]++; tr.ID[0]++ }, "does not exist", true, false},
 	}
 	for _, tt := range tests {
@@ -134,6 +137,33 @@ func readCrafted(t *testing.T, r *Repo, lost bool) {
 		if err == nil && string(got) != want || err != nil && !errors.Is(err, ErrCorrupt) || err != nil && !lost {
 			t.Errorf("%q reads as %q, %v", want, got, err)
 		}
+	}
+}
+
+// A pack that was sealed anew, with the same blobs in it, is not the pack that was
+// stored.
+func TestCheckOfResealedPack(t *testing.T) {
+	r, be, _ := testRepo(t)
+	_, packs := craft(t, r)
+	f := storage.File{Kind: storage.Pack, ID: packs[0].ID}
+	data := load(t, be, f)
+	b := pack.New(r.key)
+	for _, x := range packs[0].Blobs {
+		if err := b.Add(x.Handle, data[x.Offset:x.Offset+x.Length], int(x.PlainLength)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resealed, _, _, err := b.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace(t, be, f, resealed)
+	report, err := r.Check(t.Context(), CheckOptions{ReadData: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Findings) != 1 || report.Findings[0].File != f || !errors.Is(report.Findings[0].Err, errHash) {
+		t.Errorf("findings %v", report.Findings)
 	}
 }
 

@@ -2,10 +2,14 @@ package repo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,7 +178,11 @@ func TestSlightlyDamagedKeyStillOpens(t *testing.T) {
 		t.Errorf("warned of %v", errs)
 	}
 	data := bytes.Index(text, []byte(`"data":"`)) + 20
-	text[data] ^= 1
+	if text[data] != 'A' {
+		text[data] = 'A'
+	} else {
+		text[data] = 'B'
+	}
 	replace(t, be, f, text)
 	if _, err := Open(t.Context(), be, secret.New(testPassword), testOptions(nil)); !errors.Is(err, ErrWrongPassword) || !errors.Is(err, ErrCorrupt) {
 		t.Errorf("with the sealed part damaged: %v, want both ErrWrongPassword and ErrCorrupt", err)
@@ -207,6 +215,48 @@ func TestKeyHint(t *testing.T) {
 	o.KeyHint = last.String()
 	if _, err := Open(t.Context(), be, secret.New("nobody's"), o); !errors.Is(err, ErrWrongPassword) {
 		t.Errorf("wrong password: %v", err)
+	}
+}
+
+// sortedPlace lists files in the order of their IDs.
+type sortedPlace struct{ storage.Backend }
+
+func (p sortedPlace) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
+	return func(yield func(storage.Info, error) bool) {
+		var infos []storage.Info
+		for info, err := range p.Backend.List(ctx, k) {
+			if err != nil {
+				yield(storage.Info{}, err)
+				return
+			}
+			infos = append(infos, info)
+		}
+		slices.SortFunc(infos, func(a, b storage.Info) int { return a.File.ID.Compare(b.File.ID) })
+		for _, info := range infos {
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+// A thousand forged keys must not cost a thousand derivations.
+func TestFewKeysAreTried(t *testing.T) {
+	r, be, _ := testRepo(t)
+	passwords := map[storage.ID]string{r.KeyID(): testPassword}
+	for i := range maxKeysTried {
+		password := fmt.Sprint("password ", i)
+		id, err := r.AddKey(t.Context(), secret.New(password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		passwords[id] = password
+	}
+	ids := slices.SortedFunc(maps.Keys(passwords), storage.ID.Compare)
+	for i, id := range ids {
+		if got, want := opens(t, sortedPlace{be}, passwords[id]), i < maxKeysTried; got != want {
+			t.Errorf("key %d of %d opens it: %v, want %v", i+1, len(ids), got, want)
+		}
 	}
 }
 
