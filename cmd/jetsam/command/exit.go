@@ -11,6 +11,7 @@ import (
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/storage"
+	"jetsam/storage/local"
 	"jetsam/streamlog"
 )
 
@@ -112,6 +113,7 @@ func sentinelEnding(err error) ending {
 		{repo.ErrNotFound, ending{exitFailed, "`jetsam snapshots` lists what there is"}},
 		{repo.ErrAmbiguous, ending{exitFailed, "write more digits of the ID; `jetsam snapshots` lists what there is"}},
 		{storage.ErrFull, ending{exitStorage, "the repository is consistent; make room and run the command again"}},
+		{local.ErrGone, ending{exitStorage, "see that the disk is mounted where it was, then run the command again"}},
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository; readers can do with --no-lock"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},

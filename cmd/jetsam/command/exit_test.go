@@ -15,6 +15,7 @@ import (
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/storage"
+	"jetsam/storage/local"
 	"jetsam/streamlog"
 )
 
@@ -47,6 +48,7 @@ func TestExitCodes(t *testing.T) {
 		{"incomplete for want of permission", &restore.IncompleteError{Stream: "S", Cause: denied, Remains: "nothing"}, 23},
 		{"full", storage.ErrFull, 24},
 		{"not writable", storage.ErrReadOnly, 24},
+		{"not there any more", local.ErrGone, 24},
 		{"interrupted", NewInterrupt(os.Interrupt), 130},
 		{"terminated", NewInterrupt(syscall.SIGTERM), 143},
 	} {
