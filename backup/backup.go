@@ -23,6 +23,10 @@ import (
 	"jetsam/streamlog"
 )
 
+// ErrNoStreams says that nothing is left to back up. Most often it is not the account that was meant, and a snapshot of nothing would
+// stand among the good ones and take their place.
+var ErrNoStreams = errors.New("no streams to back up")
+
 // errOldServer: only since 2.15 are snapshots archives of messages.
 var errOldServer = errors.New("needs nats-server 2.15 or newer")
 
@@ -119,6 +123,9 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 	streams, err := Plan(ctx, conn, o.Selection)
 	if err != nil {
 		return nil, err
+	}
+	if len(streams) == 0 {
+		return nil, fmt.Errorf("nothing was saved: account %s on %s: %w", account.Name, conn.Server().URL, ErrNoStreams)
 	}
 	index, err := r.LoadIndex(ctx, nil)
 	if err != nil {

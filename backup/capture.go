@@ -31,7 +31,7 @@ func (e errStorage) Unwrap() error { return e.error }
 // capture stores one stream. A failure of the stream's own is in the capture; the error is one that ends the run.
 func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture, error) {
 	began := time.Now()
-	var c *capture
+	var c, torn *capture
 	var err error
 	for try := 1; try <= attempts; try++ {
 		c, err = b.captureOnce(ctx, info.Name)
@@ -45,6 +45,13 @@ func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture
 		if err == nil && c.Torn == "" || final(err) {
 			break
 		}
+		if err == nil {
+			torn = c
+		}
+	}
+	if err != nil && torn != nil {
+		// Part of the stream is better than nothing of it; that it is torn is marked, and said.
+		c, err = torn, nil
 	}
 	if err != nil {
 		c = &capture{StreamResult: StreamResult{Name: info.Name, Err: fmt.Errorf("stream %s: %w", info.Name, err)}}

@@ -54,15 +54,28 @@ type Restore struct {
 	stop    []func()       // undoes in reverse order what beginning the restore needed
 	once    sync.Once
 
-	mu       sync.Mutex // held by whoever sends
-	frames   frames
-	buf      []byte    // not sent yet
-	whole    int       // how many of buf belong to complete S2 chunks
-	sent     int       // chunks
-	last     time.Time // when something was last sent
-	ended    bool      // whether the end was sent
-	answered bool      // and answered
+	mu     sync.Mutex // held by whoever sends
+	frames frames
+	buf    []byte    // not sent yet
+	whole  int       // how many of buf belong to complete S2 chunks
+	sent   int       // chunks
+	data   bool      // whether bytes of the archive were sent, and not padding only
+	last   time.Time // when something was last sent
+	ended  bool      // whether the end was sent
+	answer *nats.Msg // what the server said to it; nil until then
+	left   Left      // what Abort found
 }
+
+// Left says what a restore that was not finished leaves on the server.
+type Left int
+
+const (
+	LeftUnknown    Left = iota // the server does not say
+	LeftNothing                // it got nothing that it could make a stream of
+	LeftForeign                // a stream of that name that somebody else created
+	LeftUnfinished             // what it got by then, as a stream that looks like any other
+	LeftComplete               // the whole stream: the server had everything
+)
 
 // Restore begins to restore a stream of that name. The configuration must be of the same name; state is the state that
 // goes with the archive. The server checks both before it takes the first byte, and refuses a name that is in use with
@@ -137,7 +150,7 @@ func (r *Restore) listen(ctx context.Context) error {
 		return err
 	}
 	r.stop = append(r.stop, remove)
-	sub, err := r.conn.nc.Subscribe(answers, r.answer)
+	sub, err := r.conn.nc.Subscribe(answers, r.take)
 	if err != nil {
 		return r.conn.redact.translate(err)
 	}
@@ -162,8 +175,8 @@ const (
 	tokenEnd   = "end"
 )
 
-// answer takes what the server answers.
-func (r *Restore) answer(m *nats.Msg) {
+// take takes what the server answers.
+func (r *Restore) take(m *nats.Msg) {
 	switch _, token, _ := cutLast(m.Subject); token {
 	case tokenFirst:
 		offer(r.first, m)
@@ -219,6 +232,7 @@ func (r *Restore) add(p []byte) error {
 // flush sends the first n bytes of the buffer.
 func (r *Restore) flush(n int) error {
 	for chunk := range slices.Chunk(r.buf[:n], r.chunk) {
+		r.data = true
 		if err := r.send(chunk); err != nil {
 			return err
 		}
@@ -387,23 +401,47 @@ func (r *Restore) end(timeout time.Duration) (*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.answered = true
+	r.answer = m
 	if isNoResponders(m) {
 		return nil, ErrRestoreDropped
 	}
 	return m, nil
 }
 
-// Abort ends a restore that shall not be finished. It tells the server, and waits a moment until it has put down what it
-// was given, so that a stream that is left can be deleted. After Finish has succeeded it does nothing.
-func (r *Restore) Abort() {
+// Abort ends a restore that shall not be finished, and says what is left on the server. It tells the server, and waits a
+// moment until it has put down what it was given, so that LeftUnfinished can be deleted. After Finish has succeeded it does
+// nothing; a second call says the same as the first.
+//
+// Only the server's word to the end tells whose stream it is: one that lost the name to somebody else meanwhile takes every
+// chunk as if nothing were wrong (nats-server 2.15, processStreamRestore).
+func (r *Restore) Abort() Left {
 	r.flight.fail(ErrClosed)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.once.Do(func() {
 		r.putDown()
+		r.left = r.leaves()
 		r.release()
 	})
+	return r.left
+}
+
+// leaves judges what the server said to the end.
+func (r *Restore) leaves() Left {
+	switch {
+	case !r.data:
+		return LeftNothing
+	case r.answer == nil || isNoResponders(r.answer):
+		return LeftUnknown
+	}
+	_, err := checkAnswer(r.answer.Data)
+	switch {
+	case err == nil:
+		return LeftComplete
+	case errors.Is(err, ErrStreamExists):
+		return LeftForeign
+	}
+	return LeftUnfinished
 }
 
 // putDown makes the server end what it is doing.
@@ -415,11 +453,11 @@ func (r *Restore) putDown() {
 		}
 	}
 	var refused *PermissionError
-	if r.answered || errors.As(r.flight.error(), &refused) {
+	if r.answer != nil || errors.As(r.flight.error(), &refused) {
 		return
 	}
 	select {
-	case <-r.final:
+	case r.answer = <-r.final:
 	case <-time.After(min(abortPatience, r.conn.restoreTimeout)):
 	}
 }

@@ -206,8 +206,9 @@ func TestRestoreAborted(t *testing.T) {
 	if _, err := r.Write(s.archive[:len(s.archive)*9/10]); err != nil {
 		t.Fatal(err)
 	}
-	r.Abort()
-	r.Abort()
+	if first, second := r.Abort(), r.Abort(); first != jetstream.LeftUnfinished || second != first {
+		t.Errorf("left: %v, and then %v", first, second)
+	}
 	if _, err := r.Write(s.archive); !errors.Is(err, jetstream.ErrClosed) {
 		t.Errorf("Write after Abort: %v", err)
 	}
@@ -232,9 +233,32 @@ func TestRestoreAbortedBeforeTheFirstByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Abort()
+	if left := r.Abort(); left != jetstream.LeftNothing {
+		t.Errorf("left: %v", left)
+	}
 	_, err = c.Stream(t.Context(), "S")
 	wantError(t, err, jetstream.ErrStreamNotFound)
+}
+
+// A server that has promised a name gives it to whoever is first, and lets the restore go on as if nothing were wrong.
+func TestRestoreThatLostTheName(t *testing.T) {
+	checkLeaks(t)
+	s := take(t, 5_000)
+	server := serve(t, natsd.Options{})
+	c := connect(t, jetstream.Config{Servers: server.URL()})
+	r, err := c.Restore(t.Context(), "S", s.config, s.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateStream(t.Context(), s.config); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Write(s.archive[:len(s.archive)*9/10]); err != nil {
+		t.Fatal(err)
+	}
+	if left := r.Abort(); left != jetstream.LeftForeign {
+		t.Errorf("left: %v", left)
+	}
 }
 
 func TestRestoreAbortedAfterFinish(t *testing.T) {
@@ -460,5 +484,5 @@ func TestRestoreRefusedAtTheEnd(t *testing.T) {
 	if !errors.As(err, &api) || api.Description != "restore failed: no room" {
 		t.Errorf("error %v", err)
 	}
-	within(t, time.Second, r.Abort) // the server has nothing more to say
+	within(t, time.Second, func() { r.Abort() }) // the server has nothing more to say
 }

@@ -219,7 +219,8 @@ func (r *Repo) removeLocks(ctx context.Context, files ...storage.File) error {
 	defer cancel()
 	var errs []error
 	for _, f := range files {
-		if err := r.be.Remove(ctx, f); err != nil {
+		// A lock that somebody else removed is released as well. What that means for a writer, Commit finds out.
+		if err := r.be.Remove(ctx, f); err != nil && !errors.Is(err, storage.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("release %v: %w", f, err))
 		}
 	}

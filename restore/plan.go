@@ -78,6 +78,7 @@ func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *
 	if held.AccountErr != nil {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("what the snapshot says of the whole account cannot be read, the streams can: %v", held.AccountErr))
 	}
+	p.warnOfFailed()
 	if err := p.pick(held); err != nil {
 		return nil, err
 	}
@@ -90,6 +91,13 @@ func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *
 		return p, err
 	}
 	return p, p.preflight(ctx)
+}
+
+// warnOfFailed tells of the streams that the backup could not capture: who restores all may not know that they are not there.
+func (p *Plan) warnOfFailed() {
+	for _, f := range p.Account.Failed {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("stream %s could not be captured and is not in this snapshot (%s); an earlier snapshot may hold it", f.Name, f.Error))
+	}
 }
 
 // pick puts the chosen streams into the plan.

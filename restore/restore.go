@@ -86,8 +86,9 @@ type StreamResult struct {
 	FirstSeq  uint64
 	LastSeq   uint64
 	Consumers int
-	Skipped   bool // it exists, and SkipExisting was given
-	Verified  bool // every message and consumer was read back and is equal
+	Skipped   bool     // it exists, and SkipExisting was given
+	Verified  bool     // every message and consumer was read back and is equal
+	Notes     []string // what is different on the server, though nothing is lost
 	Took      time.Duration
 	Err       error // *IncompleteError, or why nothing was begun
 }

@@ -8,13 +8,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"jetsam/jetstream/archive"
 )
 
 // FormatVersion is the version of the stored form that this package writes. Part of the format.
 const FormatVersion = 1
 
-// maxDocument bounds the JSON documents of a stream (64 MiB, as an unpacked file of the repository).
-const maxDocument = 64 << 20
+// What is read, and so what may be written, in bytes.
+const (
+	maxDocument = 64 << 20                 // of a JSON document
+	maxHeadFile = archive.MaxHead + 64<<10 // of the head, with its framing
+)
 
 // ErrUnsupported says that a snapshot needs a newer jetsam.
 var ErrUnsupported = errors.New("written by a newer version of jetsam")

@@ -11,13 +11,19 @@ import (
 	"jetsam/snapshot"
 )
 
-// saveFile stores a small file and returns its node and the sealed bytes that were new.
+// saveFile stores a document and returns its node and the sealed bytes that were new. One that no reader would take is refused.
 func saveFile(ctx context.Context, dst Saver, name string, p []byte, at time.Time) (*snapshot.Node, uint64, error) {
+	if len(p) > maxDocument {
+		return nil, 0, fmt.Errorf("store %s: its %d bytes are more than the %d that are read", name, len(p), maxDocument)
+	}
 	return savePieces(ctx, dst, name, split(p), at)
 }
 
 // saveArchiveFile stores archive bytes in S2 framing, each blob a complete S2 stream.
 func saveArchiveFile(ctx context.Context, dst Saver, name string, plain []byte, at time.Time) (*snapshot.Node, uint64, error) {
+	if len(plain) > archive.MaxHead {
+		return nil, 0, fmt.Errorf("store %s: its %d bytes are more than the %d that are read", name, len(plain), archive.MaxHead)
+	}
 	pieces := split(plain)
 	for i, p := range pieces {
 		pieces[i] = archive.AppendFrame(make([]byte, 0, archive.FramedSize(len(p))), p)

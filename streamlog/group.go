@@ -96,7 +96,7 @@ type pieces struct {
 }
 
 // batchSize is how many bytes of entries are gathered before the cutter sees them: it is several times faster with many at once.
-const batchSize = 16 << 10
+const batchSize = 64 << 10
 
 // grouper gathers messages into groups and passes each on to yield.
 type grouper struct {

@@ -148,7 +148,7 @@ func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
 
 // Head reads the stream's state and consumers.
 func (s *Stream) Head(ctx context.Context) (*archive.Head, error) {
-	framed, err := loadBlobs(ctx, s.src, s.head)
+	framed, err := loadBlobs(ctx, s.src, s.head, maxHeadFile)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
 	}
@@ -193,7 +193,7 @@ type Part struct {
 
 // Groups reads chunks.json, held against the blobs of the part.
 func (p *Part) Groups(ctx context.Context) ([]Group, error) {
-	text, err := loadBlobs(ctx, p.src, p.chunks)
+	text, err := loadBlobs(ctx, p.src, p.chunks, maxDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -305,23 +305,23 @@ func loadFile(ctx context.Context, src Loader, t *snapshot.Tree, name string) ([
 	if err != nil {
 		return nil, err
 	}
-	p, err := loadBlobs(ctx, src, ids)
+	p, err := loadBlobs(ctx, src, ids, maxDocument)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return p, nil
 }
 
-// loadBlobs returns the joined bytes of blobs, at most maxDocument of them.
-func loadBlobs(ctx context.Context, src Loader, ids []blob.ID) ([]byte, error) {
+// loadBlobs returns the joined bytes of blobs, at most limit of them.
+func loadBlobs(ctx context.Context, src Loader, ids []blob.ID, limit int) ([]byte, error) {
 	var p []byte
 	for _, id := range ids {
 		b, err := src.Load(ctx, blob.Handle{Kind: blob.Data, ID: id}, nil)
 		if err != nil {
 			return nil, err
 		}
-		if len(p)+len(b) > maxDocument {
-			return nil, fmt.Errorf("larger than %d bytes", maxDocument)
+		if len(p)+len(b) > limit {
+			return nil, fmt.Errorf("larger than %d bytes", limit)
 		}
 		p = append(p, b...)
 	}

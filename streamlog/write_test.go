@@ -385,6 +385,25 @@ func TestRequiredFeatures(t *testing.T) {
 	}
 }
 
+// TestLargeHead stores and reads a head that is larger than a document may be: consumers with very many pending messages.
+func TestLargeHead(t *testing.T) {
+	m := newMemory()
+	head := &archive.Head{State: []byte(`{"messages":0,"consumer_count":2}`)}
+	for _, name := range []string{"a", "b"} {
+		filler := strings.Repeat(" ", maxDocument/2+1)
+		head.Consumers = append(head.Consumers, archive.Consumer{Name: name, JSON: []byte(`{"config":{"name":"` + name + `"},` + filler + `"state":{}}`)})
+	}
+	doc := &Document{Config: []byte(`{"name":"S"}`), State: head.State, Jetsam: Capture{Format: 1}}
+	node, _, err := SaveStream(t.Context(), m, "S", doc, head, write(t, m, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openStream(t.Context(), m, node)
+	if got, err := s.Head(t.Context()); err != nil || len(got.Consumers) != 2 {
+		t.Errorf("head: %v", err)
+	}
+}
+
 // TestDamageStaysWithItsStream opens a snapshot of which one stream cannot be read.
 func TestDamageStaysWithItsStream(t *testing.T) {
 	m := newMemory()

@@ -30,14 +30,14 @@ func twoStreams(t *testing.T) (*source, *repo.Repo, string) {
 	r := rand.New(rand.NewPCG(3, 3))
 	for _, name := range []string{"HURT", "WHOLE"} {
 		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{strings.ToLower(name)}})
-		src.publish(t, strings.ToLower(name), 3000, func(int) []byte { return noise(r, 1000) })
+		src.publish(t, strings.ToLower(name), 8000, func(int) []byte { return noise(r, 1000) })
 	}
 	rp, dir := newRepo(t, repo.Options{})
 	backUp(t, src, rp, backup.Options{Selection: allStreams})
 	return src, rp, dir
 }
 
-// locate finds where the first blob of a stream's messages is stored.
+// locate finds where the last blob of a stream's messages is stored.
 func locate(t *testing.T, r *repo.Repo, stream string) index.Location {
 	t.Helper()
 	rd, err := r.LoadIndex(t.Context(), nil)
@@ -53,7 +53,7 @@ func locate(t *testing.T, r *repo.Repo, stream string) index.Location {
 		for part, err := range s.Parts(t.Context()) {
 			must(t, err)
 			for h, at := range rd.All() {
-				if h == (blob.Handle{Kind: blob.Data, ID: part.Blobs[0]}) {
+				if h == (blob.Handle{Kind: blob.Data, ID: part.Blobs[len(part.Blobs)-1]}) {
 					return at
 				}
 			}
@@ -130,7 +130,7 @@ func TestRestoreTouchesNothingThatIsThere(t *testing.T) {
 		t.Fatalf("plan: %v, want one conflict about HURT", err)
 	}
 	res := restoreInto(t, dst, r, restore.Options{Selection: allStreams, SkipExisting: true})
-	if !res.Streams[0].Skipped || res.Streams[1].Messages != 3000 {
+	if !res.Streams[0].Skipped || res.Streams[1].Messages != 8000 {
 		t.Errorf("result %+v", res.Streams)
 	}
 	sameImage(t, before, lookAt(t, dst, "HURT"))
@@ -201,6 +201,23 @@ func TestOneStreamDenied(t *testing.T) {
 		t.Fatalf("failed: %+v", failed)
 	}
 	dst := startServer(t, natsd.Options{})
+	p, err := plan(t, dst, r, restore.Options{Selection: allStreams})
+	must(t, err)
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "SECRET") {
+		t.Errorf("the plan does not say that SECRET is not in the snapshot: %q", p.Warnings)
+	}
 	restoreInto(t, dst, r, restore.Options{Selection: allStreams})
 	sameImage(t, lookAt(t, src, "OPEN"), lookAt(t, dst, "OPEN"))
+}
+
+// TestEmptyAccount wants no snapshot of an account without streams: a server whose disk was not mounted has such accounts.
+func TestEmptyAccount(t *testing.T) {
+	src := startServer(t, natsd.Options{})
+	r, _ := newRepo(t, repo.Options{})
+	if _, err := backup.Run(t.Context(), connect(t, src), r, backup.Options{Selection: allStreams}); !errors.Is(err, backup.ErrNoStreams) {
+		t.Errorf("got %v", err)
+	}
+	for sn, err := range r.Snapshots(t.Context()) {
+		t.Errorf("snapshot %v was saved, %v", sn, err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"jetsam/backup"
 	"jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -118,6 +119,7 @@ func sentinelEnding(err error) ending {
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},
+		{backup.ErrNoStreams, ending{exitFailed, "check that it is the right server and account, and that its storage is mounted"}},
 		{streamlog.ErrUnsupported, ending{exitFailed, "use the version of jetsam that wrote it, or a newer one"}},
 		{streamlog.ErrNoStreams, ending{exitFailed, "it was made by restic or another program; restic restores it"}},
 	} {

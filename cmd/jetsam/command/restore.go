@@ -58,6 +58,12 @@ func (r *restoreReport) text(o *output) {
 	if r.Verified {
 		equal = ", every message and consumer read back and equal"
 	}
+	if r.Skipped > 0 {
+		equal += fmt.Sprintf("; %s left as they were", plural(r.Skipped, "stream"))
+	}
+	if r.Failed > 0 {
+		equal += fmt.Sprintf("; %s failed", plural(r.Failed, "stream"))
+	}
 	o.printf("restored %s, %s messages, from snapshot %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10], took(r.Seconds), equal)
 }
 
@@ -194,10 +200,10 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 			Warnings: s.Warnings, Outcome: "restore",
 		}
 		switch {
-		case s.Damage != nil:
-			report.Outcome, report.Error = "damaged", s.Damage.Error()
 		case s.Skip:
 			report.Outcome = "skip"
+		case s.Damage != nil:
+			report.Outcome, report.Error = "damaged", s.Damage.Error()
 		case len(s.Conflicts) > 0:
 			report.Outcome, report.Error = "conflict", s.Conflicts[0].Reason
 		}
@@ -211,7 +217,7 @@ func plannedDamage(plan *restore.Plan) error {
 	var damaged []string
 	var why error
 	for _, s := range plan.Streams {
-		if s.Damage != nil {
+		if s.Damage != nil && !s.Skip {
 			damaged = append(damaged, s.Name)
 			why = s.Damage
 		}
@@ -264,9 +270,13 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
 		case s.Verified:
 			report.Outcome = "verified"
 		}
+		report.Warnings = s.Notes
+		for _, note := range s.Notes {
+			p.out.warn("stream %s: %s", s.Name, note)
+		}
 		r.add(report)
 	}
-	r.Verified = plan.Options.Verify && r.Failed == 0
+	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Streams > 0
 	failed := res.Failed()
 	if len(failed) == 1 && len(res.Streams) == 1 {
 		return failed[0].Err

@@ -1,0 +1,95 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"jetsam/jetstream"
+	"jetsam/jetstream/archive"
+)
+
+// compare holds the server's report against what was sent. A stream is live as soon as it is restored: what came since is a note.
+func (t *transfer) compare(ctx context.Context, info *jetstream.StreamInfo) error {
+	got, err := archive.ParseState(info.State)
+	if err != nil {
+		return err
+	}
+	if err := t.compareState(got); err != nil {
+		return err
+	}
+	consumers, err := t.plan.conn.Consumers(ctx, t.s.Name)
+	if err != nil {
+		return fmt.Errorf("its messages are all there, but its consumers cannot be listed: %w", err)
+	}
+	return missingConsumers(t.s.head.Consumers, consumers)
+}
+
+func (t *transfer) compareState(got archive.State) error {
+	first, last := t.s.state.FirstSeq, t.s.state.LastSeq
+	if t.tally.Messages > 0 {
+		first = t.tally.FirstSeq
+	}
+	var came uint64
+	if got.LastSeq > last {
+		came = got.LastSeq - last
+	}
+	whole := got.Messages == t.tally.Messages+came && got.LastSeq >= last
+	if whole && t.tally.Messages > 0 {
+		whole = got.FirstSeq == first
+	}
+	if !whole {
+		return fmt.Errorf("the server reports %d messages, sequences %d to %d; sent were %d, %d to %d%s",
+			got.Messages, got.FirstSeq, got.LastSeq, t.tally.Messages, first, last, t.likelyCause(came))
+	}
+	if came > 0 {
+		t.notes = append(t.notes, fmt.Sprintf("it is live already: %d messages came after it was restored", came))
+	}
+	return nil
+}
+
+// likelyCause tells of what removes or adds messages at once.
+func (t *transfer) likelyCause(came uint64) string {
+	switch {
+	case t.dead > 0:
+		return fmt.Sprintf(" (the Nats-TTL of %d of them has passed, and a server does not take such messages: restoring again would not bring them back)", t.dead)
+	case t.s.config.MaxAge > 0:
+		return fmt.Sprintf(" (the stream's max_age is %v: what is older the server removes at once, and restoring again would not bring it back)", t.s.config.MaxAge)
+	case came > 0:
+		return fmt.Sprintf(" (%d messages came meanwhile: the stream is live)", came)
+	}
+	return ""
+}
+
+func missingConsumers(sent []archive.Consumer, found []*jetstream.ConsumerInfo) error {
+	have := make(map[string]bool, len(found))
+	for _, c := range found {
+		have[c.Name] = true
+	}
+	for _, c := range sent {
+		if !have[c.Name] {
+			return fmt.Errorf("consumer %s was sent and is not there; %d of %d consumers are", c.Name, len(found), len(sent))
+		}
+	}
+	return nil
+}
+
+// ttlHeader begins the header of a message that shall live for a limited time (nats-server 2.11 and newer).
+const ttlHeader = "Nats-TTL:"
+
+// expired says whether a message's Nats-TTL had passed at that moment: a whole number of seconds, or a duration as Go writes it.
+func expired(m *archive.Message, now time.Time) bool {
+	_, rest, found := bytes.Cut(m.Header, []byte("\r\n"+ttlHeader))
+	if !found {
+		return false
+	}
+	value, _, _ := bytes.Cut(rest, []byte("\r\n"))
+	text := string(bytes.TrimSpace(value))
+	ttl, err := time.ParseDuration(text)
+	if seconds, serr := strconv.ParseInt(text, 10, 32); serr == nil {
+		ttl, err = time.Duration(seconds)*time.Second, nil
+	}
+	return err == nil && ttl > 0 && now.After(time.Unix(0, m.Time).Add(ttl))
+}

@@ -1,0 +1,64 @@
+package restore
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"jetsam/jetstream/archive"
+)
+
+func TestCompareState(t *testing.T) {
+	sent := archive.Tally{Messages: 10, FirstSeq: 3, LastSeq: 20}
+	for _, c := range []struct {
+		name   string
+		sent   archive.Tally
+		maxAge time.Duration
+		dead   uint64
+		got    archive.State
+		want   string // a part of the error
+		note   string // a part of the note
+	}{
+		{name: "equal", sent: sent, got: archive.State{Messages: 10, FirstSeq: 3, LastSeq: 25}},
+		{name: "emptied", got: archive.State{FirstSeq: 26, LastSeq: 25}},
+		{name: "one is missing", sent: sent, got: archive.State{Messages: 9, FirstSeq: 3, LastSeq: 25}, want: "reports 9 messages"},
+		{name: "the first is missing", sent: sent, got: archive.State{Messages: 10, FirstSeq: 4, LastSeq: 25}, want: "sequences 4 to 25"},
+		{name: "the last sequence is missing", sent: sent, got: archive.State{Messages: 10, FirstSeq: 3, LastSeq: 20}, want: "3 to 20; sent were 10, 3 to 25"},
+		{name: "new messages came", sent: sent, got: archive.State{Messages: 12, FirstSeq: 3, LastSeq: 27}, note: "2 messages came"},
+		{name: "new messages came, old ones are missing", sent: sent, got: archive.State{Messages: 11, FirstSeq: 3, LastSeq: 27}, want: "2 messages came meanwhile"},
+		{name: "more than were sent", sent: sent, got: archive.State{Messages: 11, FirstSeq: 3, LastSeq: 25}, want: "reports 11 messages"},
+		{name: "elapsed TTLs", sent: sent, dead: 4, got: archive.State{Messages: 6, FirstSeq: 3, LastSeq: 25}, want: "Nats-TTL of 4 of them has passed"},
+		{name: "max_age", sent: sent, maxAge: time.Hour, got: archive.State{FirstSeq: 26, LastSeq: 25}, want: "max_age is 1h0m0s"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := &transfer{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}, config: streamConfig{MaxAge: c.maxAge}}, tally: c.sent, dead: c.dead}
+			err := x.compareState(c.got)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			if notes := strings.Join(x.notes, "; "); (c.note == "") != (notes == "") || !strings.Contains(notes, c.note) {
+				t.Errorf("notes %q, want %q", notes, c.note)
+			}
+		})
+	}
+}
+
+func TestExpired(t *testing.T) {
+	at := time.Unix(1_000_000, 0)
+	for _, c := range []struct {
+		header string
+		after  time.Duration
+		want   bool
+	}{
+		{"", time.Hour, false},
+		{"NATS/1.0\r\nNats-TTL: 10\r\n\r\n", 11 * time.Second, true},
+		{"NATS/1.0\r\nNats-TTL: 10\r\n\r\n", 9 * time.Second, false},
+		{"NATS/1.0\r\nA: b\r\nNats-TTL:1m\r\n\r\n", 61 * time.Second, true},
+		{"NATS/1.0\r\nNats-TTL: never\r\n\r\n", time.Hour, false},
+		{"NATS/1.0\r\nNot-Nats-TTL: 1\r\n\r\n", time.Hour, false},
+	} {
+		if got := expired(&archive.Message{Time: at.UnixNano(), Header: []byte(c.header)}, at.Add(c.after)); got != c.want {
+			t.Errorf("%q after %v: %v", c.header, c.after, got)
+		}
+	}
+}
