@@ -10,6 +10,9 @@ import (
 // Version is this program's version.
 const Version = "0.1.0"
 
+// shortCommit is how many digits of a commit are told.
+const shortCommit = 12
+
 type versionReport struct {
 	MessageType string `json:"message_type"` // "version"
 	Version     string `json:"version"`
@@ -21,7 +24,7 @@ type versionReport struct {
 func (v versionReport) text(o *output) {
 	commit := ""
 	if v.Commit != "" {
-		commit = " " + v.Commit[:min(len(v.Commit), 12)]
+		commit = " " + v.Commit
 	}
 	o.printf("%s %s%s (%s, %s)\n", programName, v.Version, commit, v.GoVersion, v.System)
 }
@@ -40,15 +43,21 @@ func (p *program) versionCommand() *cli.Command {
 	})
 }
 
+// build is what `make build` and `make release` say of the commit, by -ldflags -X; the linker can set nothing but a variable.
+var build string
+
 // commit is the commit that the program was built from, or empty where the build did not record it.
 func commit() string {
+	if build != "" {
+		return build
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			return s.Value
+			return s.Value[:min(len(s.Value), shortCommit)]
 		}
 	}
 	return ""
