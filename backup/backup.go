@@ -127,11 +127,7 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 	if len(streams) == 0 {
 		return nil, fmt.Errorf("nothing was saved: account %s on %s: %w", account.Name, conn.Server().URL, ErrNoStreams)
 	}
-	index, err := r.LoadIndex(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	w, err := r.NewWriter(ctx, index)
+	w, err := r.NewWriter(ctx, nil)
 	if err != nil {
 		return nil, err
 	}

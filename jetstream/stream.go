@@ -89,17 +89,27 @@ func parseStreamInfo(raw json.RawMessage) (*StreamInfo, error) {
 	if parts.Cluster != nil && parts.Cluster.Name != "" { // a lone server names itself as leader
 		s.Cluster = parts.Cluster
 	}
-	settings := struct {
-		Name *string `json:"name"`
-		*StreamSettings
-	}{&s.Name, &s.StreamSettings}
-	if err := json.Unmarshal(parts.Config, &settings); err != nil {
-		return nil, fmt.Errorf("decode stream configuration: %w", err)
+	var err error
+	if s.Name, s.StreamSettings, err = ParseSettings(parts.Config); err != nil {
+		return nil, err
 	}
 	if err := json.Unmarshal(parts.State, &s.StreamState); err != nil {
 		return nil, fmt.Errorf("decode stream state: %w", err)
 	}
 	return s, nil
+}
+
+// ParseSettings reads a stream's name and settings from its configuration. A limit that the configuration leaves out is none.
+func ParseSettings(config json.RawMessage) (name string, s StreamSettings, err error) {
+	s = StreamSettings{MaxConsumers: -1, MaxMessages: -1, MaxMessagesOfSubject: -1, MaxBytes: -1, MaxMessageSize: -1}
+	parts := struct {
+		Name *string `json:"name"`
+		*StreamSettings
+	}{&name, &s}
+	if err := json.Unmarshal(config, &parts); err != nil {
+		return "", StreamSettings{}, fmt.Errorf("decode stream configuration: %w", err)
+	}
+	return name, s, nil
 }
 
 // Stream asks for one stream. If there is none of that name the error is ErrStreamNotFound.

@@ -110,17 +110,19 @@ func (r *Repo) NewWriter(ctx context.Context, rd *Reader) (*Writer, error) {
 // loadIndex makes sure that the index is of a time when the lock was held: before
 // that, packs which it lists may have been deleted.
 func (w *Writer) loadIndex(ctx context.Context) (err error) {
-	if w.rd == nil {
+	fresh := w.rd == nil
+	if fresh {
 		w.rd = &Reader{repo: w.repo}
-		err = w.rd.reload(ctx, nil)
-	}
-	if err != nil {
-		return err
 	}
 	if !w.rd.writing.CompareAndSwap(false, true) {
 		return errors.New("reader has a writer already")
 	}
-	if err = w.rd.update(ctx); err == nil {
+	if fresh {
+		err = w.rd.reload(ctx, nil)
+	} else {
+		err = w.rd.update(ctx)
+	}
+	if err == nil {
 		w.known, err = w.repo.sound(ctx, w.rd.index.Load())
 	}
 	if err != nil {

@@ -15,22 +15,22 @@ func TestCheckLimits(t *testing.T) {
 		change(&l)
 		return l
 	}
-	file := streamConfig{Storage: "file", MaxBytes: -1, Replicas: 1}
+	file := jetstream.StreamSettings{Storage: "file", MaxBytes: -1, Replicas: 1}
 	for _, c := range []struct {
 		name    string
 		account jetstream.AccountInfo
-		configs []streamConfig
+		configs []jetstream.StreamSettings
 		want    []string // a part of the conflict of each stream, empty: none
 	}{
-		{"no limits", jetstream.AccountInfo{Limits: none, Store: 1 << 40, Streams: 1000}, []streamConfig{file}, []string{""}},
-		{"streams", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreams = 3 }), Streams: 2}, []streamConfig{file, file}, []string{"", "may have 3 streams, it has 2 and the plan needs 2 more"}},
-		{"room for one", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStore = 250 }), Store: 100}, []streamConfig{file, file}, []string{"", "may store 250 bytes in file storage, it stores 100 and the plan needs 200 more"}},
-		{"memory is full, file is not", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxMemory = 10 })}, []streamConfig{file, {Storage: "memory", MaxBytes: -1}}, []string{"", "10 bytes in memory storage"}},
-		{"max_bytes required", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxBytesNeeded = true })}, []streamConfig{file, {Storage: "file", MaxBytes: 5}}, []string{"requires max_bytes", ""}},
-		{"largest stream", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreamStore = 1000 })}, []streamConfig{{Storage: "file", MaxBytes: 1001}}, []string{"may reserve 1000 bytes"}},
+		{"no limits", jetstream.AccountInfo{Limits: none, Store: 1 << 40, Streams: 1000}, []jetstream.StreamSettings{file}, []string{""}},
+		{"streams", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreams = 3 }), Streams: 2}, []jetstream.StreamSettings{file, file}, []string{"", "may have 3 streams, it has 2 and the plan needs 2 more"}},
+		{"room for one", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStore = 250 }), Store: 100}, []jetstream.StreamSettings{file, file}, []string{"", "may store 250 bytes in file storage, it stores 100 and the plan needs 200 more"}},
+		{"memory is full, file is not", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxMemory = 10 })}, []jetstream.StreamSettings{file, {Storage: "memory", MaxBytes: -1}}, []string{"", "10 bytes in memory storage"}},
+		{"max_bytes required", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxBytesNeeded = true })}, []jetstream.StreamSettings{file, {Storage: "file", MaxBytes: 5}}, []string{"requires max_bytes", ""}},
+		{"largest stream", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreamStore = 1000 })}, []jetstream.StreamSettings{{Storage: "file", MaxBytes: 1001}}, []string{"may reserve 1000 bytes"}},
 		{"tier without room", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}, "R3": {Limits: with(func(l *jetstream.Limits) { l.MaxStore = 10 })}}},
-			[]streamConfig{file, {Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"", "may store 10 bytes"}},
-		{"tier that is not allowed", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}}}, []streamConfig{{Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"may have 0 streams"}},
+			[]jetstream.StreamSettings{file, {Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"", "may store 10 bytes"}},
+		{"tier that is not allowed", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}}}, []jetstream.StreamSettings{{Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"may have 0 streams"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &Plan{}

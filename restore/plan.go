@@ -39,8 +39,8 @@ type StreamPlan struct {
 	stream *streamlog.Stream
 	head   *archive.Head
 	state  archive.State
-	config streamConfig
-	ids    []blob.ID // of the messages
+	config jetstream.StreamSettings // for reading only: what is sent is the raw JSON
+	ids    []blob.ID                // of the messages
 	ages   []age
 }
 
@@ -48,18 +48,6 @@ type StreamPlan struct {
 type age struct {
 	to       int64
 	messages uint64
-}
-
-// Counts are the sums over the streams that will be restored.
-func (p *Plan) Counts() (streams int, messages, archiveSize uint64) {
-	for _, s := range p.Streams {
-		if s.runs() {
-			streams++
-			messages += s.Messages
-			archiveSize += s.ArchiveSize
-		}
-	}
-	return streams, messages, archiveSize
 }
 
 func (s *StreamPlan) runs() bool { return !s.Skip && s.Damage == nil }
@@ -130,7 +118,7 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 	doc := s.stream.Document
 	s.Messages, s.Bytes = doc.Jetsam.Messages, doc.Jetsam.MessageBytes
 	var err error
-	if s.config, err = parseConfig(doc.Config); err != nil {
+	if _, s.config, err = jetstream.ParseSettings(doc.Config); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	if s.head, err = s.stream.Head(ctx); err != nil {

@@ -18,10 +18,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	taken, err := claims(existing)
-	if err != nil {
-		return err
-	}
+	taken := claims(existing)
 	for _, s := range p.Streams {
 		p.checkName(s, taken)
 	}
@@ -30,7 +27,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 			s.checkSubjects(taken)
 			s.checkServer(p.conn.Server())
 			s.warn(time.Now())
-			taken = append(taken, claim{s.Name, s.config.Subjects, "the snapshot's stream"})
+			taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
 		}
 	}
 	p.checkLimits(account)
@@ -55,16 +52,12 @@ type claim struct {
 	whose    string
 }
 
-func claims(streams []*jetstream.StreamInfo) ([]claim, error) {
+func claims(streams []*jetstream.StreamInfo) []claim {
 	var out []claim
 	for _, s := range streams {
-		c, err := parseConfig(s.Config)
-		if err != nil {
-			return nil, fmt.Errorf("stream %s of the server: %w", s.Name, err)
-		}
-		out = append(out, claim{s.Name, c.Subjects, "the server's stream"})
+		out = append(out, claim{s.Name, subjectsOf(s.Name, s.StreamSettings), "the server's stream"})
 	}
-	return out, nil
+	return out
 }
 
 func (s *StreamPlan) conflict(advice, reason string, args ...any) {
@@ -90,7 +83,7 @@ func (s *StreamPlan) checkSubjects(taken []claim) {
 		if c.name == s.Name {
 			continue
 		}
-		if own, other, ok := firstOverlap(s.config.Subjects, c.subjects); ok {
+		if own, other, ok := firstOverlap(subjectsOf(s.Name, s.config), c.subjects); ok {
 			s.conflict("remove or reconfigure that stream, or leave this one out",
 				"its subject %q overlaps %q of %s %s", own, other, c.whose, c.name)
 		}
@@ -106,9 +99,9 @@ func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
 	if server.MaxPayload > 0 && largest > server.MaxPayload {
 		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)
 	}
-	if s.config.MaxMsgSize >= 0 && largest > s.config.MaxMsgSize {
+	if s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
 		s.conflict("restore an earlier snapshot, from before max_msg_size was lowered",
-			"its largest message has %d bytes, its own max_msg_size is %d, and a server refuses that", largest, s.config.MaxMsgSize)
+			"its largest message has %d bytes, its own max_msg_size is %d, and a server refuses that", largest, s.config.MaxMessageSize)
 	}
 	if s.config.Replicas > 1 && server.Cluster == "" {
 		s.conflict("restore to a cluster", "it has %d replicas, the server is no cluster", s.config.Replicas)

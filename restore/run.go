@@ -138,7 +138,7 @@ func (t *transfer) write(out io.Writer, framed []byte) error {
 
 // sendMessages sends the blobs of the messages. A blob goes out when its entries were read and found in order.
 func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
-	next, stop := iter.Pull2(t.plan.rd.Blobs(ctx, t.s.ids, prefetch()))
+	next, stop := t.plan.blobs(ctx, t.s)
 	defer stop()
 	var checked []byte // the blob that the reader has gone through
 	flush := func() error {
@@ -153,10 +153,7 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 		if err := flush(); err != nil {
 			return nil, err
 		}
-		framed, err, ok := next()
-		if !ok {
-			return nil, io.EOF
-		}
+		framed, err := next()
 		checked = framed
 		return framed, err
 	}), archive.Limits{})
@@ -166,7 +163,17 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 	return t.checkTally()
 }
 
-func prefetch() int { return 2 * runtime.GOMAXPROCS(0) }
+// blobs returns the framed blobs of a stream's messages one after the other, and then io.EOF. A blob is valid until the next call; stop frees what they need.
+func (p *Plan) blobs(ctx context.Context, s *StreamPlan) (next func() ([]byte, error), stop func()) {
+	pull, stop := iter.Pull2(p.rd.Blobs(ctx, s.ids, 2*runtime.GOMAXPROCS(0)))
+	return func() ([]byte, error) {
+		framed, err, ok := pull()
+		if !ok {
+			return nil, io.EOF
+		}
+		return framed, err
+	}, stop
+}
 
 func (t *transfer) readAll(in *archive.MessageReader) error {
 	for {

@@ -1,6 +1,18 @@
 package restore
 
-import "strings"
+import (
+	"strings"
+
+	"jetsam/jetstream"
+)
+
+// subjectsOf are the subjects that a stream listens to: one without subjects, mirror and sources to its own name.
+func subjectsOf(name string, s jetstream.StreamSettings) []string {
+	if len(s.Subjects) == 0 && s.Mirror == nil && len(s.Sources) == 0 {
+		return []string{name}
+	}
+	return s.Subjects
+}
 
 // overlap says whether some subject matches both patterns: NATS subjects with the wildcards * (one token) and > (all that follow).
 func overlap(a, b string) bool {

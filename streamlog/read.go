@@ -37,7 +37,6 @@ type Stream struct {
 
 	src      Loader
 	head     []blob.ID
-	end      []blob.ID
 	messages blob.ID
 }
 
@@ -135,7 +134,7 @@ func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
 	if s.head, err = content(t, headName); err != nil {
 		return err
 	}
-	if s.end, err = content(t, endName); err != nil {
+	if _, err = content(t, endName); err != nil {
 		return err
 	}
 	n, err := find(t, messagesName, snapshot.TypeDir)
@@ -162,24 +161,6 @@ func (s *Stream) Head(ctx context.Context) (*archive.Head, error) {
 	}
 	return h, nil
 }
-
-// Size is how many framed bytes the stream's archive has, as restic reports it.
-func (s *Stream) Size(ctx context.Context) (uint64, error) {
-	var n uint64
-	for p, err := range s.Parts(ctx) {
-		if err != nil {
-			return 0, err
-		}
-		n += p.Size
-	}
-	return n, nil
-}
-
-// HeadBlobs and EndBlobs are the blobs before and behind those of the parts.
-func (s *Stream) HeadBlobs() []blob.ID { return s.head }
-
-// EndBlobs are the blobs of the end mark.
-func (s *Stream) EndBlobs() []blob.ID { return s.end }
 
 // Part is a piece of a stream's log of messages.
 type Part struct {
