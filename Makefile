@@ -3,7 +3,8 @@
 SHELL := /bin/sh
 
 GO ?= go
-FUZZTIME ?= 10s
+FUZZTIME ?= 20s
+SOAK ?= 1h
 BENCH ?= .
 RACE ?= ./...
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
@@ -34,6 +35,14 @@ interop: ## run the tests that involve the real restic, which must be installed
 	@command -v restic >/dev/null || { echo 'restic is not installed: apt-get install restic, brew install restic, …' >&2; exit 1; }
 	CI=true $(GO) test -count=1 -timeout 10m ./repo/... ./cmd/... ./tests/...
 
+.PHONY: proof
+proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)
+	JETSAM_PROOF=1 $(GO) test -count=1 -timeout 120m ./...
+
+.PHONY: soak
+soak: ## run random operations against a model for SOAK (1h); JETSAM_SEED=N repeats a run
+	JETSAM_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run 'Stress' ./repo ./tests
+
 .PHONY: lint
 lint: ## gofmt, go vet here and as Windows and macOS see it, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted with gofmt:" $$unformatted >&2; exit 1; }
@@ -47,7 +56,7 @@ licenses: ## check the licences of everything the program is built from
 	$(GO) run ./scripts/licenses
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target of every package for FUZZTIME (10s)
+fuzz: ## run every fuzz target of every package for FUZZTIME (20s)
 	scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench

@@ -2,7 +2,7 @@
 # Runs every fuzz target of every package, one after the other: fuzz.sh [TIME]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-time=${1:-10s}
+time=${1:-20s}
 
 targets=$(grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | wc -l)
 [ "$targets" -gt 0 ] || { echo 'there is no fuzz target' >&2; exit 1; }
