@@ -31,8 +31,9 @@ type Finding struct {
 	// File is what the finding is about. For a loss it is the snapshot.
 	File storage.File
 
-	// Path is the file or directory in the snapshot that is lost in whole or in
-	// part, such as "/A/ORDERS/head.arc.s2"; empty if the finding is no loss.
+	// Path is the file or directory in the snapshot that the finding is about, such
+	// as "/A/ORDERS/head.arc.s2"; empty if it is about none. With damage it is lost,
+	// in whole or in part.
 	Path string
 
 	Err error
@@ -40,8 +41,11 @@ type Finding struct {
 
 // String returns the finding on one line.
 func (f Finding) String() string {
-	if f.Path != "" {
+	switch {
+	case f.Path != "" && f.Severity == Damage:
 		return fmt.Sprintf("%v: %v loses %s: %v", f.Severity, f.File, f.Path, f.Err)
+	case f.Path != "":
+		return fmt.Sprintf("%v: %v: %s: %v", f.Severity, f.File, f.Path, f.Err)
 	}
 	return fmt.Sprintf("%v: %v: %v", f.Severity, f.File, f.Err)
 }
@@ -70,9 +74,9 @@ type Report struct {
 // Damaged reports whether anything was found that is worse than a note.
 func (r *Report) Damaged() bool { return r.damage }
 
-// Losses returns the findings that name a path in a snapshot.
+// Losses returns the findings that name what is lost in a snapshot.
 func (r *Report) Losses() []Finding {
-	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool { return f.Path == "" })
+	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool { return f.Path == "" || f.Severity != Damage })
 }
 
 func (r *Report) add(f Finding) {
