@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"jetsam/repo"
+	"jetsam/streamlog"
 )
 
 // findingReport is something that a check noticed.
@@ -80,7 +81,7 @@ func (p *program) check(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0); err != nil {
 		return err
 	}
-	o := repo.CheckOptions{ReadData: c.Bool("read-data")}
+	o := repo.CheckOptions{ReadData: c.Bool("read-data"), Contents: streamlog.NewChecker()}
 	if text := c.String("read-data-subset"); text != "" {
 		if o.ReadData {
 			return usagef("--read-data reads all packs, --read-data-subset a part of them; which is it?")
