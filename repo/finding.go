@@ -3,6 +3,7 @@ package repo
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"jetsam/storage"
 )
@@ -43,11 +44,17 @@ type Finding struct {
 func (f Finding) String() string {
 	switch {
 	case f.Path != "" && f.Severity == Damage:
-		return fmt.Sprintf("%v: %v loses %s: %v", f.Severity, f.File, f.Path, f.Err)
+		return fmt.Sprintf("%v: %v loses %s: %s", f.Severity, f.File, f.Path, f.Reason())
 	case f.Path != "":
-		return fmt.Sprintf("%v: %v: %s: %v", f.Severity, f.File, f.Path, f.Err)
+		return fmt.Sprintf("%v: %v: %s: %s", f.Severity, f.File, f.Path, f.Reason())
 	}
-	return fmt.Sprintf("%v: %v: %v", f.Severity, f.File, f.Err)
+	return fmt.Sprintf("%v: %v: %s", f.Severity, f.File, f.Reason())
+}
+
+// Reason returns what Err says, without what the finding says anyway: which file
+// it is about, and that it is damaged.
+func (f Finding) Reason() string {
+	return strings.TrimPrefix(f.Err.Error(), fmt.Sprintf("%v: %v: ", f.File, ErrCorrupt))
 }
 
 // maxFindings bounds how many findings a report holds.

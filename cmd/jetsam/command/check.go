@@ -50,12 +50,14 @@ func newCheckReport(r *repo.Report) *checkReport {
 }
 
 func (r *checkReport) text(o *output) {
+	advised := map[storage.File]bool{} // once is enough
 	for _, f := range r.findings {
-		if a := advice(f); a != "" {
-			o.printf("%v; %s\n", f, a)
-		} else {
-			o.printf("%v\n", f)
+		line := f.String()
+		if a := advice(f); a != "" && !advised[f.File] {
+			advised[f.File] = true
+			line += "; " + a
 		}
+		o.printf("%s\n", line)
 	}
 	if r.more > 0 {
 		o.printf("and %s more findings\n", formatCount(r.more))
@@ -124,7 +126,7 @@ func (p *program) runCheck(ctx context.Context, r *repo.Repo, o repo.CheckOption
 }
 
 func newFindingReport(f repo.Finding) findingReport {
-	return findingReport{"finding", f.Severity.String(), f.File.Kind.String(), f.File.Name(), f.Path, f.Err.Error(), advice(f)}
+	return findingReport{"finding", f.Severity.String(), f.File.Kind.String(), f.File.Name(), f.Path, f.Reason(), advice(f)}
 }
 
 // advice says what damage to a file means, and what can be done about it. What is lost in a snapshot is said of all at the end.
@@ -138,7 +140,7 @@ func advice(f repo.Finding) string {
 	case storage.Lock:
 		return "nobody knows whose it is; when no other program is at work, `jetsam unlock --remove-all` removes it"
 	case storage.Index:
-		return "what no other index file lists cannot be found; the next backup stores it again, and `restic repair index` lists what is in the packs"
+		return "what no other index file lists cannot be found, though it is there: `restic repair index` lists it anew, and a backup stores again what the server still has"
 	case storage.Snapshot:
 		return "this backup cannot be restored, others can; put the file back from a copy of the repository, or delete it"
 	case storage.Pack:
