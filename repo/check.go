@@ -8,6 +8,7 @@ import (
 	"jetsam/blob"
 	"jetsam/index"
 	"jetsam/pack"
+	"jetsam/snapshot"
 	"jetsam/storage"
 )
 
@@ -18,7 +19,31 @@ type CheckOptions struct {
 
 	// Subset is which packs are read with ReadData.
 	Subset Subset
+
+	// Contents, if not nil, judges what the files of snapshots say.
+	Contents Contents
 }
+
+// Contents judges what the files of snapshots say, of which this package knows
+// nothing.
+type Contents interface {
+	// Blob gets each data blob that ReadData reads and finds sound, from several
+	// goroutines at once. The content may not be kept.
+	Blob(id blob.ID, content []byte)
+
+	// Snapshot looks at a snapshot whose trees were checked, and tells found what
+	// is wrong with which path in it. It returns nothing but ctx's error.
+	Snapshot(ctx context.Context, src *Checked, s *snapshot.Snapshot, found func(Severity, string, error)) error
+}
+
+// Checked is what a check can read of the repository.
+type Checked struct {
+	*Reader
+	c *checker
+}
+
+// Lost returns why a blob cannot be read, as far as the check knows, or nil.
+func (x *Checked) Lost(h blob.Handle) error { return x.c.lost(h) }
 
 // CheckProgress says how far a check is.
 type CheckProgress struct {
@@ -29,10 +54,11 @@ type CheckProgress struct {
 
 // Check looks whether every snapshot can be restored, and what is lost if not. It
 // holds an exclusive lock, unless Options.NoLock is set, for what others write
-// meanwhile would look like damage.
+// meanwhile would look like damage. A lock that cannot be read does not stop it:
+// that is damage to report.
 //
 // It reads keys, locks, index files, snapshots and trees whole; compares the list
-// of packs and a sample of their headers with the index; and looks up the blobs of
+// of packs and all of their headers with the index; and looks up the blobs of
 // every file, and its length. With ReadData it also reads packs. What it finds is
 // in the report; an error means that it could not look. progress may be nil.
 func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckProgress)) (*Report, error) {
@@ -52,7 +78,7 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckPro
 	if r.opts.NoLock {
 		err = c.run(ctx)
 	} else {
-		err = r.locked(ctx, true, c.run)
+		err = r.lockedPastDamage(ctx, c.run)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check: %w", err)
@@ -242,6 +268,11 @@ var (
 	errNoCopy   = errors.New("no copy of it can be read")
 )
 
+// noCopy names the pack that held the blob.
+func noCopy(l index.Location) error {
+	return fmt.Errorf("%w, it was in %v", errNoCopy, storage.File{Kind: storage.Pack, ID: l.Pack})
+}
+
 // lost returns why a blob cannot be read, or nil.
 func (c *checker) lost(h blob.Handle) error {
 	if len(c.bad) == 0 {
@@ -259,5 +290,5 @@ func (c *checker) lost(h blob.Handle) error {
 			return nil
 		}
 	}
-	return errNoCopy
+	return noCopy(locations[0])
 }

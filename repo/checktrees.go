@@ -57,8 +57,35 @@ func (c *checker) checkSnapshots(ctx context.Context, infos []storage.Info) erro
 			return err
 		}
 		c.reportLosses(info.File, c.trees[s.Tree])
+		if err := c.checkContents(ctx, info.File, s); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// checkContents has Options.Contents look at a snapshot. What the trees told
+// already is not told again.
+func (c *checker) checkContents(ctx context.Context, f storage.File, s *snapshot.Snapshot) error {
+	if c.opts.Contents == nil {
+		return nil
+	}
+	told := make(map[string]struct{})
+	for _, l := range c.trees[s.Tree].list {
+		told[l.path] = struct{}{}
+	}
+	return c.opts.Contents.Snapshot(ctx, &Checked{c.reader(), c}, s, func(severity Severity, path string, err error) {
+		if _, ok := told[path]; !ok {
+			c.report.add(Finding{Severity: severity, File: f, Path: path, Err: err})
+		}
+	})
+}
+
+// reader reads what c.index lists.
+func (c *checker) reader() *Reader {
+	rd := &Reader{repo: c.repo}
+	rd.index.Store(c.index)
+	return rd
 }
 
 func (c *checker) reportLosses(f storage.File, lost losses) {
@@ -81,8 +108,7 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 		tree *snapshot.Tree
 		bad  error
 	}
-	rd := &Reader{repo: c.repo}
-	rd.index.Store(c.index)
+	rd := c.reader()
 	ids = c.unseen(ids)
 	load := func(ctx context.Context, i int, _ result) (result, error) {
 		t, err := rd.LoadTree(ctx, ids[i])

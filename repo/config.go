@@ -67,10 +67,11 @@ func parseConfig(text []byte) (config, error) {
 	return c, nil
 }
 
-func (r *Repo) loadConfig(ctx context.Context) (config, error) {
-	text, err := r.LoadUnpacked(ctx, configFile)
+// openConfig reads the config from its stored bytes.
+func (r *Repo) openConfig(stored []byte) (config, error) {
+	text, err := r.codec.openFile(storage.Config, stored)
 	if err != nil {
-		return config{}, err
+		return config{}, damaged(configFile, err)
 	}
 	c, err := parseConfig(text)
 	if err != nil {

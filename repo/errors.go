@@ -21,6 +21,10 @@ var (
 	// was written, or that are gone.
 	ErrCorrupt = errors.New("repository is damaged")
 
+	// ErrUnopenable says that the damage is to what opening a repository needs, the
+	// config or the only key, so that Check cannot tell more.
+	ErrUnopenable = errors.New("repository cannot be opened")
+
 	ErrNotFound  = snapshot.ErrNotFound
 	ErrAmbiguous = snapshot.ErrAmbiguous
 )

@@ -3,6 +3,7 @@ package repo
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"jetsam/storage"
 )
@@ -31,8 +32,9 @@ type Finding struct {
 	// File is what the finding is about. For a loss it is the snapshot.
 	File storage.File
 
-	// Path is the file or directory in the snapshot that is lost in whole or in
-	// part, such as "/A/ORDERS/head.arc.s2"; empty if the finding is no loss.
+	// Path is the file or directory in the snapshot that the finding is about, such
+	// as "/A/ORDERS/head.arc.s2"; empty if it is about none. With damage it is lost,
+	// in whole or in part.
 	Path string
 
 	Err error
@@ -40,10 +42,19 @@ type Finding struct {
 
 // String returns the finding on one line.
 func (f Finding) String() string {
-	if f.Path != "" {
-		return fmt.Sprintf("%v: %v loses %s: %v", f.Severity, f.File, f.Path, f.Err)
+	switch {
+	case f.Path != "" && f.Severity == Damage:
+		return fmt.Sprintf("%v: %v loses %s: %s", f.Severity, f.File, f.Path, f.Reason())
+	case f.Path != "":
+		return fmt.Sprintf("%v: %v: %s: %s", f.Severity, f.File, f.Path, f.Reason())
 	}
-	return fmt.Sprintf("%v: %v: %v", f.Severity, f.File, f.Err)
+	return fmt.Sprintf("%v: %v: %s", f.Severity, f.File, f.Reason())
+}
+
+// Reason returns what Err says, without what the finding says anyway: which file
+// it is about, and that it is damaged.
+func (f Finding) Reason() string {
+	return strings.TrimPrefix(f.Err.Error(), fmt.Sprintf("%v: %v: ", f.File, ErrCorrupt))
 }
 
 // maxFindings bounds how many findings a report holds.
@@ -70,9 +81,9 @@ type Report struct {
 // Damaged reports whether anything was found that is worse than a note.
 func (r *Report) Damaged() bool { return r.damage }
 
-// Losses returns the findings that name a path in a snapshot.
+// Losses returns the findings that name what is lost in a snapshot.
 func (r *Report) Losses() []Finding {
-	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool { return f.Path == "" })
+	return slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool { return f.Path == "" || f.Severity != Damage })
 }
 
 func (r *Report) add(f Finding) {

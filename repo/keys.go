@@ -97,14 +97,18 @@ func (k *keyFile) open(password secret.String) (*crypto.Key, error) {
 }
 
 // findKey tries the keys of the repository, the one that is hinted at first.
-// Damaged ones come last: what is wrong with one may not touch its key.
-func (r *Repo) findKey(ctx context.Context, password secret.String) (*crypto.Key, storage.ID, error) {
+// Damaged ones come last: what is wrong with one may not touch its key. A key that
+// the config is not sealed with is taken only if there is no other: it may have
+// come from another repository.
+func (r *Repo) findKey(ctx context.Context, password secret.String, config []byte) (*crypto.Key, storage.ID, error) {
 	files, err := r.keyFiles(ctx)
 	if err != nil {
 		return nil, storage.ID{}, err
 	}
 	var problems []error
 	var tried int
+	var spare *crypto.Key
+	var spareID storage.ID
 	for _, f := range files {
 		if f.err != nil {
 			problems = append(problems, f.err)
@@ -115,14 +119,24 @@ func (r *Repo) findKey(ctx context.Context, password secret.String) (*crypto.Key
 		}
 		tried++
 		master, err := f.key.open(password)
-		if err == nil {
+		switch {
+		case err == nil && sealedWith(config, master):
 			return master, f.id, nil
-		}
-		if !errors.Is(err, crypto.ErrUnauthenticated) {
+		case err == nil:
+			spare, spareID = master, f.id
+		case !errors.Is(err, crypto.ErrUnauthenticated):
 			problems = append(problems, damaged(storage.File{Kind: storage.Key, ID: f.id}, err))
 		}
 	}
+	if spare != nil {
+		return spare, spareID, nil
+	}
 	return nil, storage.ID{}, noKeyError(tried, problems)
+}
+
+func sealedWith(sealed []byte, key *crypto.Key) bool {
+	_, err := key.Open(nil, sealed)
+	return err == nil
 }
 
 func noKeyError(tried int, problems []error) error {
@@ -151,6 +165,11 @@ func (r *Repo) keyFiles(ctx context.Context) ([]candidate, error) {
 	if err != nil {
 		return nil, err
 	}
+	hinted := func(id storage.ID) bool {
+		return r.opts.KeyHint != "" && strings.HasPrefix(id.String(), r.opts.KeyHint)
+	}
+	// However many files somebody puts there, the one that is named is read.
+	slices.SortStableFunc(infos, func(a, b storage.Info) int { return -cmpBool(hinted(a.File.ID), hinted(b.File.ID)) })
 	infos = infos[:min(len(infos), maxKeysListed)]
 	out := make([]candidate, 0, len(infos))
 	for _, info := range infos {
@@ -164,7 +183,7 @@ func (r *Repo) keyFiles(ctx context.Context) ([]candidate, error) {
 		switch {
 		case c.err != nil:
 			return 2
-		case r.opts.KeyHint != "" && strings.HasPrefix(c.id.String(), r.opts.KeyHint):
+		case hinted(c.id):
 			return 0
 		default:
 			return 1
@@ -172,6 +191,17 @@ func (r *Repo) keyFiles(ctx context.Context) ([]candidate, error) {
 	}
 	slices.SortStableFunc(out, func(a, b candidate) int { return cmp.Compare(rank(a), rank(b)) })
 	return out, nil
+}
+
+// cmpBool orders false before true.
+func cmpBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func (r *Repo) loadKey(ctx context.Context, info storage.Info) candidate {

@@ -18,6 +18,7 @@ import (
 type Lock struct {
 	repo      *Repo
 	exclusive bool
+	past      bool // locks that cannot be read do not stand against it: it deletes nothing
 	none      bool // there is no file: Options.NoLock
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -53,7 +54,11 @@ func (r *Repo) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
 // lockFile is Lock without regard to Options.NoLock, for whoever deletes or
 // writes.
 func (r *Repo) lockFile(ctx context.Context, exclusive bool) (*Lock, error) {
-	l := r.newLock(ctx, exclusive)
+	return r.newLock(ctx, exclusive).take(ctx)
+}
+
+// take acquires the lock and begins to keep it.
+func (l *Lock) take(ctx context.Context) (*Lock, error) {
 	if err := l.acquire(ctx); err != nil {
 		l.cancel(err)
 		return nil, err
@@ -75,6 +80,20 @@ func (r *Repo) locked(ctx context.Context, exclusive bool, f func(context.Contex
 	}
 	l, err := r.lockFile(ctx, exclusive)
 	if err != nil {
+		return err
+	}
+	return errors.Join(f(l.Context()), l.Release())
+}
+
+// lockedPastDamage runs f with an exclusive lock, against which locks that cannot
+// be read do not stand: for who wants to be alone and deletes nothing.
+func (r *Repo) lockedPastDamage(ctx context.Context, f func(context.Context) error) error {
+	if r.carried(ctx, true) != nil {
+		return f(ctx)
+	}
+	l := r.newLock(ctx, true)
+	l.past = true
+	if _, err := l.take(ctx); err != nil {
 		return err
 	}
 	return errors.Join(f(l.Context()), l.Release())
@@ -109,7 +128,7 @@ func (l *Lock) acquire(ctx context.Context) error {
 // somebody may have done the same at the same time.
 func (l *Lock) try(ctx context.Context) error {
 	r := l.repo
-	if err := r.conflict(ctx, l.exclusive, storage.File{}); err != nil {
+	if err := l.conflict(ctx, storage.File{}); err != nil {
 		return err
 	}
 	info := r.newLockInfo(l.exclusive)
@@ -119,7 +138,7 @@ func (l *Lock) try(ctx context.Context) error {
 	}
 	err = sleep(ctx, r.opts.LockWait)
 	if err == nil {
-		err = r.conflict(ctx, l.exclusive, f)
+		err = l.conflict(ctx, f)
 	}
 	if err != nil {
 		return errors.Join(err, r.removeLocks(ctx, f))
@@ -128,10 +147,10 @@ func (l *Lock) try(ctx context.Context) error {
 	return nil
 }
 
-// conflict returns *LockedError if a lock other than own stands against one that
-// is exclusive, or is not.
-func (r *Repo) conflict(ctx context.Context, exclusive bool, own storage.File) error {
-	infos, err := r.list(ctx, storage.Lock)
+// conflict returns *LockedError if a lock other than the file own stands against
+// this one.
+func (l *Lock) conflict(ctx context.Context, own storage.File) error {
+	infos, err := l.repo.list(ctx, storage.Lock)
 	if err != nil {
 		return err
 	}
@@ -139,14 +158,15 @@ func (r *Repo) conflict(ctx context.Context, exclusive bool, own storage.File) e
 		if info.File == own || info.Size == 0 {
 			continue
 		}
-		if err := r.conflictWith(ctx, exclusive, info); err != nil {
+		if err := l.conflictWith(ctx, info); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.Info) error {
+func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
+	r := l.repo
 	other, err := r.loadLock(ctx, info)
 	if errors.Is(err, ErrCorrupt) {
 		// In some places a file can be seen before all of it is there.
@@ -162,6 +182,8 @@ func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.In
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		return nil
+	case l.past && errors.Is(err, ErrCorrupt):
+		return nil // whoever goes past it tells of it
 	case err != nil:
 		other.Err, age = err, 0
 		r.warn(fmt.Errorf("lock cannot be read: %w", err))
@@ -171,7 +193,7 @@ func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.In
 	case age < -lockSkew:
 		r.warn(fmt.Errorf("%v of %s is %v in the future: the clocks differ", info.File, other.Hostname, -age.Round(time.Second)))
 	}
-	if exclusive || other.Exclusive {
+	if l.exclusive || other.Exclusive {
 		return &LockedError{Lock: other, Age: age}
 	}
 	return nil

@@ -191,8 +191,17 @@ func checkVacant(ctx context.Context, be storage.Backend) error {
 }
 
 // Open opens the repository in be. If there is none the error is ErrNoRepository,
-// if no key fits the password ErrWrongPassword.
+// if no key fits the password ErrWrongPassword, and if the config or all keys are
+// damaged ErrUnopenable.
 func Open(ctx context.Context, be storage.Backend, password secret.String, o Options) (*Repo, error) {
+	r, err := open(ctx, be, password, o)
+	if errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", ErrUnopenable, err)
+	}
+	return r, err
+}
+
+func open(ctx context.Context, be storage.Backend, password secret.String, o Options) (*Repo, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -200,8 +209,12 @@ func Open(ctx context.Context, be storage.Backend, password secret.String, o Opt
 	if err := checkPresent(ctx, be); err != nil {
 		return nil, err
 	}
+	stored, err := loadStored(ctx, be, configFile, -1)
+	if err != nil {
+		return nil, err
+	}
 	r := &Repo{be: be, opts: o}
-	key, keyID, err := r.findKey(ctx, password)
+	key, keyID, err := r.findKey(ctx, password, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +223,7 @@ func Open(ctx context.Context, be storage.Backend, password secret.String, o Opt
 		return nil, err
 	}
 	opened.keyID = keyID
-	if opened.config, err = opened.loadConfig(ctx); err != nil {
+	if opened.config, err = opened.openConfig(stored); err != nil {
 		return nil, err
 	}
 	return opened, nil

@@ -37,6 +37,7 @@ type Stream struct {
 
 	src      Loader
 	head     []blob.ID
+	end      []blob.ID
 	messages blob.ID
 }
 
@@ -134,7 +135,7 @@ func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
 	if s.head, err = content(t, headName); err != nil {
 		return err
 	}
-	if _, err = content(t, endName); err != nil {
+	if s.end, err = content(t, endName); err != nil {
 		return err
 	}
 	n, err := find(t, messagesName, snapshot.TypeDir)

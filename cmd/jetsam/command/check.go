@@ -7,6 +7,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"jetsam/repo"
+	"jetsam/storage"
+	"jetsam/streamlog"
 )
 
 // findingReport is something that a check noticed.
@@ -17,6 +19,7 @@ type findingReport struct {
 	ID          string `json:"id"`
 	Path        string `json:"path,omitempty"` // what is lost in the snapshot, in whole or in part
 	Error       string `json:"error"`
+	Advice      string `json:"advice,omitempty"` // what it means, and what can be done
 }
 
 // checkReport is what a check found.
@@ -47,8 +50,14 @@ func newCheckReport(r *repo.Report) *checkReport {
 }
 
 func (r *checkReport) text(o *output) {
+	advised := map[storage.File]bool{} // once is enough
 	for _, f := range r.findings {
-		o.printf("%v\n", f)
+		line := f.String()
+		if a := advice(f); a != "" && !advised[f.File] {
+			advised[f.File] = true
+			line += "; " + a
+		}
+		o.printf("%s\n", line)
 	}
 	if r.more > 0 {
 		o.printf("and %s more findings\n", formatCount(r.more))
@@ -66,8 +75,9 @@ func (p *program) checkCommand() *cli.Command {
 	return p.command(needsRepository, &cli.Command{
 		Name:  "check",
 		Usage: "look for damage, and tell what it costs",
-		Description: "Reads keys, index files, snapshots and trees, and compares the packs with the index. With --read-data it also reads every\n" +
-			"byte of the packs. Damage is exit code 1; the streams that are not named can be restored all the same.",
+		Description: "Reads keys, locks, index files, snapshots, trees and what streams say of themselves, and compares the packs and their headers\n" +
+			"with the index. With --read-data it also reads every byte of the packs, and compares the messages in them with what is said of\n" +
+			"them. Damage is exit code 1; the streams that are not named can be restored all the same.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "read-data", DisableDefaultText: true, Usage: "read every byte of every pack"},
 			&cli.StringFlag{Name: "read-data-subset", Usage: "read only part of the packs: `N/M|P%|SIZE`, such as 1/10, 5% or 2G"},
@@ -80,7 +90,7 @@ func (p *program) check(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0); err != nil {
 		return err
 	}
-	o := repo.CheckOptions{ReadData: c.Bool("read-data")}
+	o := repo.CheckOptions{ReadData: c.Bool("read-data"), Contents: streamlog.NewChecker()}
 	if text := c.String("read-data-subset"); text != "" {
 		if o.ReadData {
 			return usagef("--read-data reads all packs, --read-data-subset a part of them; which is it?")
@@ -116,7 +126,27 @@ func (p *program) runCheck(ctx context.Context, r *repo.Repo, o repo.CheckOption
 }
 
 func newFindingReport(f repo.Finding) findingReport {
-	return findingReport{"finding", f.Severity.String(), f.File.Kind.String(), f.File.Name(), f.Path, f.Err.Error()}
+	return findingReport{"finding", f.Severity.String(), f.File.Kind.String(), f.File.Name(), f.Path, f.Reason(), advice(f)}
+}
+
+// advice says what damage to a file means, and what can be done about it. What is lost in a snapshot is said of all at the end.
+func advice(f repo.Finding) string {
+	if f.Severity != repo.Damage || f.Path != "" {
+		return ""
+	}
+	switch short := f.File.ID.Short(); f.File.Kind {
+	case storage.Key:
+		return "other keys open the repository as before; `jetsam key add` makes a new one for its password, then `jetsam key remove " + short + "` removes it"
+	case storage.Lock:
+		return "nobody knows whose it is; when no other program is at work, `jetsam unlock --remove-all` removes it"
+	case storage.Index:
+		return "what no other index file lists cannot be found, though it is there: `restic repair index` lists it anew, and a backup stores again what the server still has"
+	case storage.Snapshot:
+		return "this backup cannot be restored, others can; put the file back from a copy of the repository, or delete it"
+	case storage.Pack:
+		return "what is lost by it is said of the snapshots; put it back from a copy of the repository, or delete it and back up again, which stores what the server still has"
+	}
+	return ""
 }
 
 // checkDamage is the error of a check that found damage.

@@ -116,6 +116,7 @@ func sentinelEnding(err error) ending {
 		{storage.ErrFull, ending{exitStorage, "the repository is consistent; make room and run the command again"}},
 		{local.ErrGone, ending{exitStorage, "see that the disk is mounted where it was, then run the command again"}},
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository; readers can do with --no-lock"}},
+		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},
