@@ -18,6 +18,7 @@ import (
 type Lock struct {
 	repo      *Repo
 	exclusive bool
+	reading   bool // it only keeps others from deleting what is read
 	none      bool // there is no file: Options.NoLock
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -42,18 +43,23 @@ type lockKey struct{}
 // Methods that need a lock take one themselves, unless the context they get is
 // derived from the Context of one that will do.
 func (r *Repo) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
+	l := r.newLock(ctx, exclusive)
+	l.reading = !exclusive
 	if r.opts.NoLock && !exclusive {
-		l := r.newLock(ctx, exclusive)
 		l.none = true
 		return l, nil
 	}
-	return r.lockFile(ctx, exclusive)
+	return l.hold(ctx)
 }
 
-// lockFile is Lock without regard to Options.NoLock, for whoever deletes or
-// writes.
+// lockFile is Lock for whoever deletes or writes: without regard to
+// Options.NoLock, and a lock that cannot be read stands against it.
 func (r *Repo) lockFile(ctx context.Context, exclusive bool) (*Lock, error) {
-	l := r.newLock(ctx, exclusive)
+	return r.newLock(ctx, exclusive).hold(ctx)
+}
+
+// hold acquires the lock and begins to renew it.
+func (l *Lock) hold(ctx context.Context) (*Lock, error) {
 	if err := l.acquire(ctx); err != nil {
 		l.cancel(err)
 		return nil, err
@@ -109,7 +115,7 @@ func (l *Lock) acquire(ctx context.Context) error {
 // somebody may have done the same at the same time.
 func (l *Lock) try(ctx context.Context) error {
 	r := l.repo
-	if err := r.conflict(ctx, l.exclusive, storage.File{}); err != nil {
+	if err := l.conflict(ctx, storage.File{}); err != nil {
 		return err
 	}
 	info := r.newLockInfo(l.exclusive)
@@ -119,7 +125,7 @@ func (l *Lock) try(ctx context.Context) error {
 	}
 	err = sleep(ctx, r.opts.LockWait)
 	if err == nil {
-		err = r.conflict(ctx, l.exclusive, f)
+		err = l.conflict(ctx, f)
 	}
 	if err != nil {
 		return errors.Join(err, r.removeLocks(ctx, f))
@@ -128,10 +134,9 @@ func (l *Lock) try(ctx context.Context) error {
 	return nil
 }
 
-// conflict returns *LockedError if a lock other than own stands against one that
-// is exclusive, or is not.
-func (r *Repo) conflict(ctx context.Context, exclusive bool, own storage.File) error {
-	infos, err := r.list(ctx, storage.Lock)
+// conflict returns *LockedError if a lock other than own stands against this one.
+func (l *Lock) conflict(ctx context.Context, own storage.File) error {
+	infos, err := l.repo.list(ctx, storage.Lock)
 	if err != nil {
 		return err
 	}
@@ -139,14 +144,15 @@ func (r *Repo) conflict(ctx context.Context, exclusive bool, own storage.File) e
 		if info.File == own || info.Size == 0 {
 			continue
 		}
-		if err := r.conflictWith(ctx, exclusive, info); err != nil {
+		if err := l.conflictWith(ctx, info); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.Info) error {
+func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
+	r := l.repo
 	other, err := r.loadLock(ctx, info)
 	if errors.Is(err, ErrCorrupt) {
 		// In some places a file can be seen before all of it is there.
@@ -162,6 +168,8 @@ func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.In
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		return nil
+	case err != nil && !errors.Is(err, ErrCorrupt):
+		return fmt.Errorf("look at a lock that may stand against this one: %w", err)
 	case err != nil:
 		other.Err, age = err, 0
 		r.warn(fmt.Errorf("lock cannot be read: %w", err))
@@ -171,7 +179,9 @@ func (r *Repo) conflictWith(ctx context.Context, exclusive bool, info storage.In
 	case age < -lockSkew:
 		r.warn(fmt.Errorf("%v of %s is %v in the future: the clocks differ", info.File, other.Hostname, -age.Round(time.Second)))
 	}
-	if exclusive || other.Exclusive {
+	// One that cannot be read may be exclusive, and its holder about to delete.
+	// Readers go on: what they miss they say.
+	if l.exclusive || other.Exclusive || other.Err != nil && !l.reading {
 		return &LockedError{Lock: other, Age: age}
 	}
 	return nil

@@ -129,7 +129,7 @@ func (l *Lock) tryRevive(ctx context.Context) error {
 	if err := sleep(ctx, l.repo.opts.LockWait); err != nil {
 		return err
 	}
-	return l.repo.conflict(ctx, l.exclusive, l.file)
+	return l.conflict(ctx, l.file)
 }
 
 // lose ends the lock's context.
