@@ -24,7 +24,7 @@ func (r *Repo) Snapshots(ctx context.Context) iter.Seq2[*snapshot.Snapshot, erro
 			return
 		}
 		load := func(ctx context.Context, i int, _ *snapshot.Snapshot) (*snapshot.Snapshot, error) {
-			s, err := r.loadSnapshot(ctx, infos[i])
+			s, err := r.loadListed(ctx, infos[i])
 			if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrNotExist) {
 				r.warn(err)
 				return nil, nil
@@ -40,6 +40,19 @@ func (r *Repo) Snapshots(ctx context.Context) iter.Seq2[*snapshot.Snapshot, erro
 			}
 		}
 	}
+}
+
+// loadListed reads a snapshot that a list names. Some places take a moment until
+// they have what they list.
+func (r *Repo) loadListed(ctx context.Context, info storage.Info) (*snapshot.Snapshot, error) {
+	s, err := r.loadSnapshot(ctx, info)
+	if !errors.Is(err, storage.ErrNotExist) {
+		return s, err
+	}
+	if err := sleep(ctx, r.opts.LockWait); err != nil {
+		return nil, err
+	}
+	return r.loadSnapshot(ctx, info)
 }
 
 func (r *Repo) loadSnapshot(ctx context.Context, info storage.Info) (*snapshot.Snapshot, error) {
