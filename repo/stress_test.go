@@ -64,7 +64,7 @@ func stressPlan(t *testing.T) (seed, histories uint64, end time.Time) {
 	}
 	seed, histories = rand.Uint64()>>16, 8
 	if os.Getenv("JETSAM_PROOF") != "" {
-		histories = 200
+		histories = 60
 	}
 	if text := os.Getenv("JETSAM_SOAK"); text != "" {
 		d, err := time.ParseDuration(text)

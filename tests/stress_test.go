@@ -37,7 +37,7 @@ func TestStressStreams(t *testing.T) {
 		must(t, err)
 	}
 	if proof() {
-		steps = 600
+		steps = 300
 	}
 	var end time.Time
 	if text := os.Getenv("JETSAM_SOAK"); text != "" {

@@ -30,8 +30,8 @@ const (
 	Empties     Fault = "loses everything"         // all bytes or names, without an error
 	BreaksOff   Fault = "breaks off"               // an error after half of the names
 	Drops       Fault = "does nothing"             // and says that it did
-	Flips       Fault = "flips a bit"              //
-	Swaps       Fault = "gives another file"       //
+	Flips       Fault = "flips a bit"              // in the middle, without an error
+	Swaps       Fault = "gives another file"       // of the same kind
 	Lengthens   Fault = "gives too much"           // bytes that nobody asked for
 	Missizes    Fault = "gets the size wrong"      // by a byte
 	Recalls     Fault = "recalls what was removed" // names a file that is gone
@@ -281,11 +281,16 @@ func (b *Injector) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.I
 				return
 			}
 		}
-		switch {
-		case fault == Cancels && len(infos) == 0:
+		if fault == Cancels && len(infos) == 0 {
 			b.Cancel()
-		case fault == BreaksOff:
+		}
+		if err := storage.Cancelled(ctx); err != nil {
+			yield(storage.Info{}, err)
+			return
+		}
+		if fault == BreaksOff {
 			yield(storage.Info{}, fmt.Errorf("list %v files: %w", k, ErrInjected))
+			return
 		}
 		// What ends a context now cannot be told from what ends it a moment later.
 		_ = b.after(fault, OpList, f, nil)
