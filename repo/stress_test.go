@@ -62,7 +62,7 @@ func stressPlan(t *testing.T) (seed, histories uint64, end time.Time) {
 		}
 		return seed, 1, end
 	}
-	seed, histories = rand.Uint64()>>16, 8
+	seed, histories = rand.Uint64()>>16, 6
 	if os.Getenv("JETSAM_PROOF") != "" {
 		histories = 60
 	}

@@ -120,12 +120,14 @@ func copyStorage(t testing.TB, from, to storage.Backend) {
 // resticCheck lets the real restic read a copy of the repository on disk.
 func resticCheck(t *testing.T, be storage.Backend) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "repo")
-	disk, err := local.Create(dir)
-	must(t, err)
-	copyStorage(t, be, disk)
-	must(t, disk.Close())
-	restic(t, dir, "check", "--read-data")
+	t.Run("restic", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "repo")
+		disk, err := local.Create(dir)
+		must(t, err)
+		copyStorage(t, be, disk)
+		must(t, disk.Close())
+		restic(t, dir, "check", "--read-data")
+	})
 }
 
 // imagesOf reads the streams of a snapshot with the server's own archive package. An error says that something of it cannot be read.
@@ -306,7 +308,7 @@ type faultRun struct {
 
 func newFaultRun(t *testing.T, be storage.Backend, plan storagetest.Injection) *faultRun {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return &faultRun{be: &storagetest.Injector{Backend: be, Plan: plan, Cancel: cancel}, ctx: ctx}
 }
@@ -324,6 +326,7 @@ func (f *faultRun) open() (*repo.Repo, error) {
 // wantNamed wants an error to tell what it is about: that the run was cancelled, or the file or the kind of files that the fault hit.
 func (f *faultRun) wantNamed(t *testing.T, err error) {
 	t.Helper()
+	t.Logf("it says: %v", err)
 	plan := f.be.Plan
 	if plan.Fault == storagetest.Cancels || plan.Fault == storagetest.CancelsLate {
 		if !errors.Is(err, context.Canceled) {
@@ -363,7 +366,7 @@ func TestFaultAtEveryCallOfBackup(t *testing.T) {
 	must(t, err)
 	var last storage.Backend
 	outcomes := make(map[string]int)
-	for _, plan := range injections(t, dry.be.Calls(), 60) {
+	for _, plan := range injections(t, dry.be.Calls(), 40) {
 		t.Run(plan.String(), func(t *testing.T) {
 			be := cloneStorage(t, w.before)
 			f := newFaultRun(t, be, plan)
@@ -470,7 +473,7 @@ func TestFaultAtEveryCallOfRestore(t *testing.T) {
 	must(t, err)
 	emptyServer(t, dst)
 	outcomes := make(map[string]int)
-	for _, plan := range injections(t, dry.be.Calls(), 80) {
+	for _, plan := range injections(t, dry.be.Calls(), 60) {
 		t.Run(plan.String(), func(t *testing.T) {
 			f := newFaultRun(t, cloneStorage(t, w.both), plan)
 			id, res, err := f.restore(c)
@@ -598,7 +601,7 @@ func TestFaultAtEveryCallOfCheck(t *testing.T) {
 			_, err := dry.check(c.o)
 			must(t, err)
 			outcomes := make(map[string]int)
-			for _, plan := range injections(t, dry.be.Calls(), 80) {
+			for _, plan := range injections(t, dry.be.Calls(), 60) {
 				f := newFaultRun(t, cloneStorage(t, c.be), plan)
 				report, err := f.check(c.o)
 				t.Run(plan.String(), func(t *testing.T) {
