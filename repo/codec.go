@@ -171,7 +171,7 @@ func (c *codec) readBack(s *scratch, plain []byte, plainLength int) error {
 // openBlob appends the content of a sealed blob to dst. plainLength is 0 for one
 // that is not compressed. The ID remains to be compared. sealed is overwritten.
 func (c *codec) openBlob(dst, sealed []byte, plainLength int) ([]byte, error) {
-	if plainLength == 0 {
+	if plainLength == 0 || len(sealed) < crypto.Overhead { // one that short does not open
 		return c.key.Open(dst, sealed)
 	}
 	payload, err := c.key.Open(sealed[crypto.NonceSize:crypto.NonceSize], sealed)

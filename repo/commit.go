@@ -18,7 +18,9 @@ import (
 //	all packs and index files  before  the snapshot that needs them
 //
 // Backend.Save returns when a file is durable, so it is enough to call it in that
-// order.
+// order. A place is not trusted to have done what it says: of a pack it is looked
+// whether it is there in full length, and what is small, and everything hangs on,
+// is read back.
 
 // storePack stores a pack, makes its blobs known, and stores the index if that is
 // due.
@@ -50,7 +52,7 @@ func (w *Writer) save(ctx context.Context, f storage.File, data []byte) error {
 	if err := w.repo.be.Save(ctx, f, data); err != nil {
 		return fmt.Errorf("save %v: %w", f, err)
 	}
-	return nil
+	return w.repo.stored(ctx, f, len(data))
 }
 
 // listPack notes a pack of size bytes for the next index file. If that is due it
@@ -104,6 +106,9 @@ func (w *Writer) saveUnpacked(ctx context.Context, k storage.Kind, text []byte) 
 	}
 	id, size, err := w.repo.saveUnpacked(ctx, k, text)
 	if err != nil {
+		return storage.ID{}, err
+	}
+	if err := w.repo.readBack(ctx, storage.File{Kind: k, ID: id}, size); err != nil {
 		return storage.ID{}, err
 	}
 	w.mu.Lock()

@@ -105,6 +105,41 @@ func (r *Repo) saveUnpacked(ctx context.Context, k storage.Kind, text []byte) (i
 	return f.ID, len(sealed), nil
 }
 
+// storedTries is how often a file that was saved is looked for: some places take a
+// moment to show what they took.
+const storedTries = 3
+
+// stored returns nil if f, which was saved, is there with size bytes.
+func (r *Repo) stored(ctx context.Context, f storage.File, size int) error {
+	info, err := r.be.Stat(ctx, f)
+	for try := 1; try < storedTries && errors.Is(err, storage.ErrNotExist); try++ {
+		if err := sleep(ctx, r.opts.LockWait); err != nil {
+			return err
+		}
+		info, err = r.be.Stat(ctx, f)
+	}
+	switch {
+	case errors.Is(err, storage.ErrNotExist):
+		return damaged(f, fmt.Errorf("the storage said that it was saved: %w", err))
+	case err != nil:
+		return fmt.Errorf("look for %v, which was saved: %w", f, err)
+	case info.Size != int64(size):
+		return damaged(f, fmt.Errorf("the storage has %d bytes of the %d that were saved", info.Size, size))
+	}
+	return nil
+}
+
+// readBack is stored, and also reads f and compares its hash with its name.
+func (r *Repo) readBack(ctx context.Context, f storage.File, size int) error {
+	if err := r.stored(ctx, f, size); err != nil {
+		return err
+	}
+	if _, err := loadStored(ctx, r.be, f, int64(size)); err != nil {
+		return fmt.Errorf("read back what was saved: %w", err)
+	}
+	return nil
+}
+
 // sealFile returns the stored form of a file that is not a pack.
 func (c *codec) sealFile(k storage.Kind, text []byte, compress bool) ([]byte, error) {
 	payload := text

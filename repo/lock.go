@@ -18,7 +18,7 @@ import (
 type Lock struct {
 	repo      *Repo
 	exclusive bool
-	past      bool // locks that cannot be read do not stand against it: it deletes nothing
+	past      bool // locks that cannot be read do not stand against it: it neither writes nor deletes
 	none      bool // there is no file: Options.NoLock
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -43,22 +43,23 @@ type lockKey struct{}
 // Methods that need a lock take one themselves, unless the context they get is
 // derived from the Context of one that will do.
 func (r *Repo) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
+	l := r.newLock(ctx, exclusive)
+	l.past = !exclusive
 	if r.opts.NoLock && !exclusive {
-		l := r.newLock(ctx, exclusive)
 		l.none = true
 		return l, nil
 	}
-	return r.lockFile(ctx, exclusive)
+	return l.hold(ctx)
 }
 
-// lockFile is Lock without regard to Options.NoLock, for whoever deletes or
-// writes.
+// lockFile is Lock for whoever deletes or writes: without regard to
+// Options.NoLock, and a lock that cannot be read stands against it.
 func (r *Repo) lockFile(ctx context.Context, exclusive bool) (*Lock, error) {
-	return r.newLock(ctx, exclusive).take(ctx)
+	return r.newLock(ctx, exclusive).hold(ctx)
 }
 
-// take acquires the lock and begins to keep it.
-func (l *Lock) take(ctx context.Context) (*Lock, error) {
+// hold acquires the lock and begins to renew it.
+func (l *Lock) hold(ctx context.Context) (*Lock, error) {
 	if err := l.acquire(ctx); err != nil {
 		l.cancel(err)
 		return nil, err
@@ -93,7 +94,7 @@ func (r *Repo) lockedPastDamage(ctx context.Context, f func(context.Context) err
 	}
 	l := r.newLock(ctx, true)
 	l.past = true
-	if _, err := l.take(ctx); err != nil {
+	if _, err := l.hold(ctx); err != nil {
 		return err
 	}
 	return errors.Join(f(l.Context()), l.Release())
@@ -182,8 +183,10 @@ func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		return nil
-	case l.past && errors.Is(err, ErrCorrupt):
-		return nil // whoever goes past it tells of it
+	case err != nil && !errors.Is(err, ErrCorrupt):
+		return fmt.Errorf("look at a lock that may stand against this one: %w", err)
+	case err != nil && l.past && l.exclusive:
+		return nil // a check reports it
 	case err != nil:
 		other.Err, age = err, 0
 		r.warn(fmt.Errorf("lock cannot be read: %w", err))
@@ -193,7 +196,9 @@ func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
 	case age < -lockSkew:
 		r.warn(fmt.Errorf("%v of %s is %v in the future: the clocks differ", info.File, other.Hostname, -age.Round(time.Second)))
 	}
-	if l.exclusive || other.Exclusive {
+	// One that cannot be read may be exclusive, and its holder about to delete.
+	// Readers go on: what they miss they say.
+	if l.exclusive || other.Exclusive || other.Err != nil && !l.past {
 		return &LockedError{Lock: other, Age: age}
 	}
 	return nil

@@ -256,11 +256,19 @@ func TestOddLockFiles(t *testing.T) {
 				!strings.Contains(warned.Error(), tt.warns) || !strings.Contains(warned.Error(), f.String())) {
 				t.Errorf("warned of %v, want %q of %v", warned, tt.warns, f)
 			}
+			var locked *LockedError
+			writer, err := r.NewWriter(t.Context(), nil)
+			if err == nil {
+				writer.Abort()
+			}
+			// What cannot be read may be the lock of somebody who is about to delete.
+			if blocked := errors.As(err, &locked); blocked != (tt.warns == "cannot be read") {
+				t.Errorf("writer: %v", err)
+			}
 			l, err := r.Lock(t.Context(), true)
 			if err == nil {
 				release(t, l)
 			}
-			var locked *LockedError
 			if blocked := errors.As(err, &locked); blocked != tt.blocks {
 				t.Errorf("exclusive lock: %v", err)
 			}
@@ -268,6 +276,20 @@ func TestOddLockFiles(t *testing.T) {
 				t.Errorf("%q does not name %v", err, f)
 			}
 		})
+	}
+}
+
+// A lock that cannot be read just now is not one that can never be: it may be anybody's, and nobody goes on beside it.
+func TestLockThatCannotBeReadNow(t *testing.T) {
+	r, be, _ := testRepo(t)
+	f := storage.File{Kind: storage.Lock, ID: otherLock(t, r, exclusive).ID}
+	broken := errors.New("broken")
+	be.Before = failOn(t, storagetest.OpLoad, f, broken)
+	if _, err := r.Lock(t.Context(), false); !errors.Is(err, broken) || !strings.Contains(err.Error(), f.String()) {
+		t.Errorf("shared lock: %v, want the fault of %v", err, f)
+	}
+	if n := len(listIDs(t, be, storage.Lock)); n != 1 {
+		t.Errorf("%d lock files, want the other's", n)
 	}
 }
 

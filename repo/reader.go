@@ -99,6 +99,9 @@ func (rd *Reader) loadCopy(ctx context.Context, h blob.Handle, l index.Location,
 	if err != nil {
 		return nil, loadError(f, err)
 	}
+	if len(sealed) != int(l.Length) {
+		return nil, damaged(f, fmt.Errorf("the storage gave %d bytes of a blob of %d", len(sealed), l.Length))
+	}
 	out, err := rd.repo.codec.openBlob(dst, sealed, int(l.PlainLength))
 	if err != nil {
 		return nil, damaged(f, err)

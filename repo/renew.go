@@ -51,7 +51,7 @@ func (l *Lock) confirm(ctx context.Context) error {
 	defer l.mu.Unlock()
 	_, err := l.repo.be.Stat(ctx, l.file)
 	if errors.Is(err, storage.ErrNotExist) {
-		l.lose(errRemoved)
+		l.lose(fmt.Errorf("%v: %w", l.file, errRemoved))
 		return l.lost
 	}
 	if err != nil {
@@ -101,7 +101,7 @@ func (l *Lock) renew(ctx context.Context) error {
 	err = r.be.Remove(ctx, old)
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
-		l.lose(errRemoved)
+		l.lose(fmt.Errorf("%v: %w", old, errRemoved))
 		return l.lost
 	case err != nil:
 		l.replaced = append(l.replaced, old) // for Release to remove

@@ -3,12 +3,15 @@ package repo
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"jetsam/blob"
+	"jetsam/snapshot"
 	"jetsam/storage"
 	"jetsam/storage/storagetest"
 )
@@ -190,5 +193,57 @@ func TestLockWhenClockIsSetBack(t *testing.T) {
 			t.Errorf("lock is %v ahead of the clock", ahead)
 		}
 		release(t, l)
+	})
+}
+
+// While a lock cannot be renewed, its writer works on until somebody might take the lock for stale, and then stores nothing more.
+func TestWriterFreezesWithItsLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, be, _ := testRepo(t)
+		o := testOptions(nil)
+		o.PackSize = 1 // a pack for each blob
+		began := time.Now()
+		var last atomic.Int64 // when something was stored
+		be.Before = func(op storagetest.Op, f storage.File) error {
+			switch {
+			case op == storagetest.OpSave && f.Kind == storage.Lock && time.Since(began) > time.Minute:
+				return errors.New("no connection")
+			case op == storagetest.OpSave:
+				last.Store(int64(time.Since(began)))
+			}
+			return nil
+		}
+		w, err := reopen(t, be, o).NewWriter(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Abort()
+		var frozen time.Duration
+		var root blob.ID
+		for i := range 40 {
+			time.Sleep(time.Minute)
+			id, _, err := w.SaveTree(t.Context(), &snapshot.Tree{Nodes: []*snapshot.Node{snapshot.FileNode(strconv.Itoa(i), nil, 0, began)}})
+			if err == nil {
+				root = id
+				continue
+			}
+			if !errors.Is(err, ErrLockLost) {
+				t.Fatalf("SaveTree: %v, want ErrLockLost", err)
+			}
+			frozen = time.Since(began)
+			break
+		}
+		if frozen < lockLimit || frozen > lockLimit+2*time.Minute {
+			t.Errorf("frozen after %v, want %v", frozen, lockLimit)
+		}
+		if stored := time.Duration(last.Load()); stored > lockLimit || stored < lockLimit-2*time.Minute {
+			t.Errorf("stored something after %v, want it up to %v", stored, lockLimit)
+		}
+		if _, err := w.Commit(t.Context(), &snapshot.Snapshot{Paths: []string{"/A"}, Tree: root}); !errors.Is(err, ErrLockLost) {
+			t.Errorf("Commit: %v, want ErrLockLost", err)
+		}
+		if ids := listIDs(t, be, storage.Snapshot); len(ids) != 0 {
+			t.Errorf("%d snapshots", len(ids))
+		}
 	})
 }

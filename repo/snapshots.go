@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -12,8 +13,9 @@ import (
 // fileReaders is how many small files are read at the same time.
 const fileReaders = 8
 
-// Snapshots yields all snapshots, in no particular order. Those that cannot be
-// read are passed over, with a warning.
+// Snapshots yields all snapshots, in no particular order. Those that are damaged,
+// or gone meanwhile, are passed over, with a warning. One that cannot be read just
+// now is an error: it may be the very one that is looked for.
 func (r *Repo) Snapshots(ctx context.Context) iter.Seq2[*snapshot.Snapshot, error] {
 	return func(yield func(*snapshot.Snapshot, error) bool) {
 		infos, err := r.list(ctx, storage.Snapshot)
@@ -22,12 +24,12 @@ func (r *Repo) Snapshots(ctx context.Context) iter.Seq2[*snapshot.Snapshot, erro
 			return
 		}
 		load := func(ctx context.Context, i int, _ *snapshot.Snapshot) (*snapshot.Snapshot, error) {
-			s, err := r.loadSnapshot(ctx, infos[i])
-			if err == nil || ctx.Err() != nil {
-				return s, err
+			s, err := r.loadListed(ctx, infos[i])
+			if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrNotExist) {
+				r.warn(err)
+				return nil, nil
 			}
-			r.warn(err)
-			return nil, nil
+			return s, err
 		}
 		for s, err := range inOrder(ctx, len(infos), fileReaders, load) {
 			if s == nil && err == nil {
@@ -38,6 +40,19 @@ func (r *Repo) Snapshots(ctx context.Context) iter.Seq2[*snapshot.Snapshot, erro
 			}
 		}
 	}
+}
+
+// loadListed reads a snapshot that a list names. Some places take a moment until
+// they have what they list.
+func (r *Repo) loadListed(ctx context.Context, info storage.Info) (*snapshot.Snapshot, error) {
+	s, err := r.loadSnapshot(ctx, info)
+	if !errors.Is(err, storage.ErrNotExist) {
+		return s, err
+	}
+	if err := sleep(ctx, r.opts.LockWait); err != nil {
+		return nil, err
+	}
+	return r.loadSnapshot(ctx, info)
 }
 
 func (r *Repo) loadSnapshot(ctx context.Context, info storage.Info) (*snapshot.Snapshot, error) {

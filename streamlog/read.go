@@ -54,9 +54,11 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 	c := &Contents{}
 	c.Account, err = openAccount(ctx, src, dir, t)
 	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	case errors.Is(err, errNoNode):
 		return nil, ErrNoStreams
-	case errors.Is(err, ErrUnsupported) || ctx.Err() != nil:
+	case errors.Is(err, ErrUnsupported):
 		return nil, err
 	case err != nil:
 		name, _ := UnescapeName(dir.Name)
@@ -68,7 +70,7 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 		}
 		s := openStream(ctx, src, n)
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 		c.Streams = append(c.Streams, s)
 	}
