@@ -117,6 +117,8 @@ func (r redactor) connectError(err error, servers string) error {
 		return fmt.Errorf("connect to %s: %w", servers, err)
 	case errors.As(err, &file), errors.As(err, &address):
 		return fmt.Errorf("configure the NATS connection: %w", r.opaque(err))
+	case strings.Contains(err.Error(), "error signing nonce"): // an nkey or credentials file without a usable seed
+		return fmt.Errorf("configure the NATS connection: %s", withoutPrefix(r.text(err.Error())))
 	case isRefusal(err):
 		return &PermissionError{Operation: OpConnect, Subject: servers, Reason: withoutPrefix(r.text(err.Error()))}
 	}

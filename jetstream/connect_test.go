@@ -134,6 +134,7 @@ func TestConnectWithAToken(t *testing.T) {
 
 func TestConnectRefuses(t *testing.T) {
 	server := serve(t, natsd.Options{Config: accountsConfig})
+	nkeys := serve(t, natsd.Options{Config: "authorization { users: [ { nkey: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4 } ] }"})
 	file := func(text string) string { return writeFile(t, filepath.Join(t.TempDir(), "file"), []byte(text)) }
 	missing := filepath.Join(t.TempDir(), "missing")
 
@@ -156,6 +157,7 @@ func TestConnectRefuses(t *testing.T) {
 		{"credentials file missing", jetstream.Config{Servers: server.URL(), Creds: missing}, nil, missing, false},
 		{"seed file missing", jetstream.Config{Servers: server.URL(), NKey: missing}, nil, missing, false},
 		{"seed file of another kind", jetstream.Config{Servers: server.URL(), NKey: file("hunter2")}, nil, "nkey", false},
+		{"credentials file without a seed that is whole", jetstream.Config{Servers: nkeys.URL(), Creds: file("-----BEGIN NATS USER JWT-----\nhunter2\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\nSUACSSL3UAHUDXKFSNVUZRF5\n")}, nil, "error signing nonce", false},
 		{"certificate authority missing", jetstream.Config{Servers: server.URL(), TLSCA: missing}, nil, missing, false},
 		{"certificate without key", jetstream.Config{Servers: server.URL(), TLSCert: missing}, nil, "key", false},
 	} {

@@ -2,19 +2,18 @@ package jetstream
 
 import (
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"jetsam/secret"
 )
 
 // mask stands where credentials stood.
-const mask = "xxxxx"
+const mask = secret.URLMask
 
 // maxText bounds how much of a server's own words an error repeats.
 const maxText = 512
-
-var userInfo = regexp.MustCompile(`(://)[^@/\s"',]*@`)
 
 // redactor takes credentials out of texts: those of any URL, and those of the URLs that it was made with, however badly
 // they are formed.
@@ -49,7 +48,7 @@ func (r redactor) text(s string) string {
 	for _, k := range r.known {
 		s = strings.ReplaceAll(s, k+"@", mask+"@")
 	}
-	return userInfo.ReplaceAllString(s, "${1}"+mask+"@")
+	return secret.HideUserInfo(s)
 }
 
 // printable returns s, which a server sent, cut to a length that fits into an error and without control characters.

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -45,13 +46,16 @@ func (c command) prepare(t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs jetsam, wants that exit code, and returns what it printed on both channels.
+// run runs jetsam, wants that exit code and no password, and returns what it printed on both channels.
 func (c command) run(t testing.TB, exit int, args ...string) string {
 	t.Helper()
 	cmd := c.prepare(t, args...)
 	out, err := cmd.CombinedOutput()
 	if got := cmd.ProcessState.ExitCode(); got != exit {
 		t.Fatalf("jetsam %v: exit code %d (%v), want %d\n%s", args, got, err, exit, out)
+	}
+	if bytes.Contains(out, []byte(password)) {
+		t.Errorf("jetsam %v prints the repository's password:\n%s", args, out)
 	}
 	return string(out)
 }

@@ -40,7 +40,7 @@ const eventually = 30 * time.Second
 
 // TestScripts runs the command line as users do: testdata/script/*.txt, against real servers and repositories.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(overheard{t}, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup:               setup,

@@ -42,7 +42,9 @@ func (p *program) connect(ctx context.Context, c *cli.Context) (*jetstream.Conn,
 	if c.Duration("timeout") <= 0 {
 		return nil, usagef("--timeout %v: a time to wait is longer than nothing", c.Duration("timeout"))
 	}
-	conn, err := jetstream.Connect(ctx, connectionConfig(c))
+	config := connectionConfig(c)
+	p.warnOfCredentials(config)
+	conn, err := jetstream.Connect(ctx, config)
 	if err != nil {
 		return nil, err
 	}

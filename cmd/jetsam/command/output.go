@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"jetsam/secret"
 )
 
 // report is what a command found out: encoding/json writes it for programs, text for people.
@@ -124,11 +126,12 @@ func (o *output) remark(kind, prefix, message string) {
 	}
 }
 
-// stderrLine writes one line to stderr, above the bar where there is one.
+// stderrLine writes one line to stderr, above the bar where there is one. A URL's user and password are left out, wherever the
+// URL came from: people put them in odd places, such as where a stream's name belongs.
 func (o *output) stderrLine(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	text := visible(line) + "\n"
+	text := visible(secret.HideUserInfo(line)) + "\n"
 	if o.bar != nil {
 		text = o.bar.around(text)
 	}

@@ -123,8 +123,8 @@ func (p *program) passwordFromFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read password: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode()&0o044 != 0 && runtime.GOOS != "windows" {
-		p.out.warn("password file %s can be read by other users; chmod 600 it", name)
+	if info, err := f.Stat(); err == nil {
+		p.warnOfMode("password file", name, info)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPassword+1))
 	if err != nil {
@@ -144,6 +144,7 @@ func (p *program) passwordFromCommand(ctx context.Context, line string) ([]byte,
 	}
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	stdout := &limitedBuffer{limit: maxPassword + 1}
+	cmd.Env = withoutSecrets(os.Environ())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.sys.Stdin, stdout, p.sys.Stderr
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {

@@ -41,15 +41,16 @@ func (p *program) location() (string, error) {
 
 // directory takes the prefix "local:" off a location, and refuses the places that this version cannot reach.
 func directory(location string) (string, error) {
-	if dir, ok := strings.CutPrefix(location, "local:"); ok {
-		location = dir
-	}
+	location, isLocal := strings.CutPrefix(location, "local:")
 	scheme, _, found := strings.Cut(location, ":")
 	if found && slices.Contains([]string{"s3", "gs", "azure", "b2", "swift", "sftp", "rest", "rclone", "nats"}, scheme) {
 		return "", usagef("a repository at %s: is not supported by this version, which keeps repositories in directories", scheme)
 	}
-	if location == "" {
+	switch {
+	case location == "":
 		return "", usagef("the repository's location is empty")
+	case !isLocal && strings.Contains(location, "://"): // and not quoted: it may hold a password
+		return "", usagef("the repository's location is a URL, and this version keeps repositories in directories; if it is the name of a directory, write local: before it")
 	}
 	return filepath.Clean(location), nil
 }
