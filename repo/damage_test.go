@@ -108,26 +108,35 @@ func TestHintedKeyAmongMany(t *testing.T) {
 	}
 }
 
-// A lock that cannot be read keeps out who deletes, and neither a check nor a backup.
-func TestDamagedLockStopsDeletionOnly(t *testing.T) {
+// A lock that cannot be read may be that of somebody who deletes: it keeps out who writes or deletes, and neither a reader nor a check.
+func TestDamagedLockStopsNoReader(t *testing.T) {
 	r, be, w := testRepo(t)
 	f := put(t, be, storage.Lock, []byte("garbage"))
 	var locked *LockedError
 	if _, err := r.Lock(t.Context(), true); !errors.As(err, &locked) {
 		t.Errorf("exclusive lock: %v, want LockedError", err)
 	}
+	if _, err := r.NewWriter(t.Context(), nil); !errors.As(err, &locked) {
+		t.Errorf("writer: %v, want LockedError", err)
+	}
 	w.take()
-	craft(t, r) // a backup
+	l, err := r.Lock(t.Context(), false)
+	if err != nil {
+		t.Fatalf("reader: %v", err)
+	}
+	if err := l.Release(); err != nil {
+		t.Error(err)
+	}
 	if warned := errors.Join(w.take()...); warned == nil || !strings.Contains(warned.Error(), f.String()) {
-		t.Errorf("a backup warned of %v, want %v", warned, f)
+		t.Errorf("a reader was warned of %v, want %v", warned, f)
 	}
 	report, err := r.Check(t.Context(), CheckOptions{}, nil)
 	if err != nil || !report.Damaged() || len(report.Findings) != 1 || report.Findings[0].File != f {
 		t.Errorf("check: %v, %v", report, err)
 	}
 	// One that can be read does.
-	l := otherLock(t, r, func(l *LockInfo) { l.Time = time.Now() })
-	if _, err := r.Check(t.Context(), CheckOptions{}, nil); !errors.As(err, &locked) || locked.Lock.ID != l.ID {
+	other := otherLock(t, r, func(l *LockInfo) { l.Time = time.Now() })
+	if _, err := r.Check(t.Context(), CheckOptions{}, nil); !errors.As(err, &locked) || locked.Lock.ID != other.ID {
 		t.Errorf("check beside another's lock: %v, want LockedError about it", err)
 	}
 }

@@ -73,7 +73,7 @@ func (rd *Reader) All() iter.Seq2[blob.Handle, index.Location] {
 func (rd *Reader) Load(ctx context.Context, h blob.Handle, dst []byte) ([]byte, error) {
 	locations, ok := rd.index.Load().Lookup(h)
 	if !ok {
-		return nil, fmt.Errorf("load %v: %w: no index lists it", h, ErrCorrupt)
+		return nil, unlisted(h)
 	}
 	var errs []error
 	for _, l := range locations {

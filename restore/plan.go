@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"jetsam/blob"
@@ -20,8 +21,9 @@ type Plan struct {
 	Streams  []*StreamPlan // in the order of their names
 	Options  Options
 
-	rd   *repo.Reader
-	conn *jetstream.Conn
+	rd      *repo.Reader
+	present *repo.Presence
+	conn    *jetstream.Conn
 }
 
 // StreamPlan is what will become of one stream.
@@ -30,18 +32,22 @@ type StreamPlan struct {
 	Messages    uint64
 	Bytes       uint64 // of subjects, headers and payloads
 	Consumers   int
-	ArchiveSize uint64     // bytes that will be sent
-	Skip        bool       // it exists, and is left as it is
-	Warnings    []string   // what the server will do that the user may not expect
-	Conflicts   []Conflict // why the server cannot take it
-	Damage      error      // why the snapshot does not hold it whole; such a stream is left out
+	ArchiveSize uint64       // bytes that will be sent
+	Skip        bool         // it exists, and is left as it is
+	Warnings    []string     // what the server will do that the user may not expect
+	Conflicts   []Conflict   // why the server cannot take it
+	Damage      error        // why the snapshot does not hold it whole; such a stream is left out
+	Lost        *DamageError // what the repository does not give of it, as far as is known; without Damage the rest is restored
 
-	stream *streamlog.Stream
-	head   *archive.Head
-	state  archive.State
-	config jetstream.StreamSettings // for reading only: what is sent is the raw JSON
-	ids    []blob.ID                // of the messages
-	ages   []age
+	stream    *streamlog.Stream
+	head      *archive.Head
+	headErr   error                    // why the head is made up, and has no consumers
+	state     archive.State            // of the stream when it was captured
+	config    jetstream.StreamSettings // for reading only: what is sent is the raw JSON
+	stretches []stretch                // all of its messages
+	probed    bool                     // they were read
+	ids       []blob.ID                // of the messages that are sent
+	ages      []age
 }
 
 // age is the highest message time of a group, in Unix nanoseconds, and how many messages it has.
@@ -68,6 +74,9 @@ func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *
 	}
 	p.warnOfFailed()
 	if err := p.pick(held); err != nil {
+		return nil, err
+	}
+	if p.present, err = rd.Presence(ctx); err != nil {
 		return nil, err
 	}
 	for _, s := range p.Streams {
@@ -105,7 +114,8 @@ func (p *Plan) pick(held *streamlog.Contents) error {
 	return nil
 }
 
-// examine reads what the plan must know of a stream, and looks for every blob in the index. What the repository lacks is s.Damage.
+// examine reads what the plan must know of a stream, and looks for every blob in the index and its packs in the storage.
+// What the repository lacks is s.Lost, and s.Damage where the stream is left out for it.
 func (p *Plan) examine(ctx context.Context, s *StreamPlan) error {
 	s.Damage = p.read(ctx, s)
 	return ctx.Err()
@@ -113,7 +123,7 @@ func (p *Plan) examine(ctx context.Context, s *StreamPlan) error {
 
 func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 	if s.stream.Err != nil {
-		return s.stream.Err
+		return s.unconfigured()
 	}
 	doc := s.stream.Document
 	s.Messages, s.Bytes = doc.Jetsam.Messages, doc.Jetsam.MessageBytes
@@ -121,49 +131,27 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 	if _, s.config, err = jetstream.ParseSettings(doc.Config); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
-	if s.head, err = s.stream.Head(ctx); err != nil {
+	if err := p.openHead(ctx, s); err != nil {
 		return err
 	}
-	if p.Options.NoConsumers {
-		s.head = s.head.WithoutConsumers()
-	}
-	s.Consumers = len(s.head.Consumers)
 	if s.state, err = archive.ParseState(s.head.State); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
-	return p.readParts(ctx, s)
-}
-
-// readParts gathers the blobs of the messages.
-func (p *Plan) readParts(ctx context.Context, s *StreamPlan) error {
-	var messages, missing uint64
-	for part, err := range s.stream.Parts(ctx) {
-		if err != nil {
-			return err
-		}
-		groups, err := part.Groups(ctx)
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.Name, err)
-		}
-		for _, g := range groups {
-			messages += g.Messages
-			s.ages = append(s.ages, age{g.To, g.Messages})
-		}
-		for _, id := range part.Blobs {
-			if !p.rd.Has(blob.Handle{Kind: blob.Data, ID: id}) {
-				missing++
-			}
-		}
-		s.ids = append(s.ids, part.Blobs...)
-		s.ArchiveSize += part.Size
+	if err := p.chart(ctx, s); err != nil {
+		return err
 	}
-	switch {
-	case missing > 0:
-		return fmt.Errorf("stream %s: %d of %d blobs of its messages are not in the repository's index: %w", s.Name, missing, len(s.ids), repo.ErrCorrupt)
-	case messages != s.Messages:
-		return fmt.Errorf("stream %s: its parts hold %d messages, its document says %d: %w", s.Name, messages, s.Messages, repo.ErrCorrupt)
+	if s.Lost != nil && !p.Options.SkipDamaged {
+		return fmt.Errorf("stream %s: %w", s.Name, s.Lost)
 	}
 	return nil
+}
+
+// unconfigured is why a stream whose directory or document cannot be read is not restored, not even in part.
+func (s *StreamPlan) unconfigured() error {
+	if errors.Is(s.stream.Err, streamlog.ErrUnsupported) {
+		return s.stream.Err
+	}
+	return fmt.Errorf("%w; how the stream was configured is lost, so that nothing of it can be restored: an earlier snapshot may hold it", s.stream.Err)
 }
 
 // allDamaged is the first damage where no chosen stream is whole.

@@ -18,6 +18,7 @@ type Options struct {
 	Selection    streamlog.Selection
 	NoConsumers  bool           // restore streams without their consumers
 	SkipExisting bool           // leave out streams whose name is taken on the server, instead of refusing
+	SkipDamaged  bool           // restore what is whole of a stream of which something is lost, instead of leaving it out
 	Verify       bool           // read every restored message and consumer back and compare
 	Concurrency  int            // streams restored at a time; 0: as many as there are processors, at most four
 	Progress     func(Progress) // called from several goroutines, often; must be quick
@@ -25,6 +26,7 @@ type Options struct {
 
 // Stages of a stream's restore.
 const (
+	Probing   = "checking" // reading what will be sent, where damage is to be skipped
 	Sending   = "sending"
 	Verifying = "verifying"
 )
@@ -32,7 +34,7 @@ const (
 // Progress tells how far a stream is.
 type Progress struct {
 	Stream     string
-	Stage      string // Sending or Verifying
+	Stage      string // Probing, Sending or Verifying
 	Messages   uint64 // sent or compared so far
 	Total      uint64 // of messages
 	Bytes      uint64 // archive bytes sent or compared so far
@@ -86,11 +88,24 @@ type StreamResult struct {
 	FirstSeq  uint64
 	LastSeq   uint64
 	Consumers int
-	Skipped   bool     // it exists, and SkipExisting was given
-	Verified  bool     // every message and consumer was read back and is equal
-	Notes     []string // what is different on the server, though nothing is lost
+	Skipped   bool         // it exists, and SkipExisting was given
+	Compared  bool         // everything that was sent was read back and is equal
+	Verified  bool         // and that was everything: every message and consumer of the snapshot
+	Lost      *DamageError // what the repository does not give of it; where Err is nil, all else was restored
+	Notes     []string     // what is different on the server, though nothing is lost
 	Took      time.Duration
 	Err       error // *IncompleteError, or why nothing was begun
+}
+
+// Salvaged are the streams of which everything was restored that is whole.
+func (r *Result) Salvaged() []StreamResult {
+	var out []StreamResult
+	for _, s := range r.Streams {
+		if s.Err == nil && s.Lost != nil && !s.Skipped {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // Failed are the streams that were not restored as the snapshot has them.

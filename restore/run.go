@@ -51,7 +51,7 @@ func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
 		res.Skipped = true
 		return res
 	case s.Damage != nil:
-		res.Err = s.Damage
+		res.Err, res.Lost = s.Damage, s.Lost
 		return res
 	}
 	if ctx.Err() != nil {
@@ -59,13 +59,18 @@ func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
 		return res
 	}
 	began := time.Now()
+	if res.Err = p.probe(ctx, s); res.Err != nil {
+		return res
+	}
 	t := &transfer{plan: p, s: s, began: began}
 	res.Err = t.run(ctx)
+	res.Lost = s.lostOf(res.Err)
 	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages, t.tally.FirstSeq, t.tally.LastSeq
 	res.Bytes, res.Consumers, res.Notes = t.sent, s.Consumers, t.notes
 	if res.Err == nil && p.Options.Verify {
 		res.Err = p.verify(ctx, s)
-		res.Verified = res.Err == nil
+		res.Compared = res.Err == nil
+		res.Verified = res.Compared && s.Lost == nil
 	}
 	res.Took = time.Since(began)
 	t.report(func(x *Progress) { x.Done, x.Err = true, res.Err })
@@ -166,10 +171,14 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 // blobs returns the framed blobs of a stream's messages one after the other, and then io.EOF. A blob is valid until the next call; stop frees what they need.
 func (p *Plan) blobs(ctx context.Context, s *StreamPlan) (next func() ([]byte, error), stop func()) {
 	pull, stop := iter.Pull2(p.rd.Blobs(ctx, s.ids, 2*runtime.GOMAXPROCS(0)))
+	place := -1
 	return func() ([]byte, error) {
 		framed, err, ok := pull()
 		if !ok {
 			return nil, io.EOF
+		}
+		if place++; err != nil && ctx.Err() == nil {
+			err = s.lostAt(place, err)
 		}
 		return framed, err
 	}, stop
@@ -182,7 +191,7 @@ func (t *transfer) readAll(in *archive.MessageReader) error {
 			return nil
 		}
 		if err != nil {
-			return err
+			return plainDamage(err)
 		}
 		t.tally.Add(m)
 		if expired(m, t.began) {

@@ -63,7 +63,11 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 		return err
 	}
 	compareJSON("configuration", s.stream.Document.Config, snap.Config, diff)
-	compareConsumers(s.head.Consumers, head.Consumers, diff)
+	if s.Lost == nil {
+		compareConsumers(s.head.Consumers, head.Consumers, diff)
+	} else {
+		compareSalvaged(s.head.Consumers, head.Consumers, s.Lost, diff)
+	}
 	next, stop := p.blobs(ctx, s)
 	defer stop()
 	want := archive.NewMessageReader(archive.NewStoredReader(next), archive.Limits{})

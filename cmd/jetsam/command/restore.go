@@ -16,17 +16,19 @@ import (
 
 // restoredReport is what became, or would become, of one stream.
 type restoredReport struct {
-	MessageType string   `json:"message_type"` // "stream", or "planned_stream" of a dry run
-	Name        string   `json:"name"`
-	Messages    uint64   `json:"messages"`
-	Bytes       uint64   `json:"bytes"` // that were or would be sent
-	FirstSeq    uint64   `json:"first_seq,omitempty"`
-	LastSeq     uint64   `json:"last_seq,omitempty"`
-	Consumers   int      `json:"consumers"`
-	Outcome     string   `json:"outcome"` // "restored", "verified", "skipped", "failed"; of a dry run "restore", "skip", "conflict", "damaged"
-	Warnings    []string `json:"warnings,omitempty"`
-	Seconds     float64  `json:"seconds,omitempty"`
-	Error       string   `json:"error,omitempty"`
+	MessageType   string       `json:"message_type"` // "stream", or "planned_stream" of a dry run
+	Name          string       `json:"name"`
+	Messages      uint64       `json:"messages"`
+	Bytes         uint64       `json:"bytes"` // that were or would be sent
+	FirstSeq      uint64       `json:"first_seq,omitempty"`
+	LastSeq       uint64       `json:"last_seq,omitempty"`
+	Consumers     int          `json:"consumers"`
+	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed"; of a dry run "restore", "salvage", "skip", "conflict", "damaged"
+	Lost          []lostReport `json:"lost,omitempty"`
+	LostConsumers []string     `json:"lost_consumers,omitempty"`
+	Warnings      []string     `json:"warnings,omitempty"`
+	Seconds       float64      `json:"seconds,omitempty"`
+	Error         string       `json:"error,omitempty"`
 }
 
 // restoreReport is what a run did, or would do.
@@ -35,6 +37,7 @@ type restoreReport struct {
 	Snapshot    string  `json:"snapshot_id"`
 	Streams     int     `json:"streams"` // restored
 	Skipped     int     `json:"skipped_streams"`
+	Salvaged    int     `json:"salvaged_streams"` // restored without what is lost
 	Failed      int     `json:"failed_streams"`
 	Messages    uint64  `json:"messages"`
 	Bytes       uint64  `json:"bytes"`
@@ -58,6 +61,9 @@ func (r *restoreReport) text(o *output) {
 	if r.Verified {
 		equal = ", every message and consumer read back and equal"
 	}
+	if r.Salvaged > 0 {
+		equal += fmt.Sprintf("; %s without what is lost", plural(r.Salvaged, "stream"))
+	}
 	if r.Skipped > 0 {
 		equal += fmt.Sprintf("; %s left as they were", plural(r.Skipped, "stream"))
 	}
@@ -70,10 +76,13 @@ func (r *restoreReport) text(o *output) {
 // add counts a stream.
 func (r *restoreReport) add(s restoredReport) {
 	switch s.Outcome {
-	case "restored", "verified", "restore":
+	case "restored", "verified", "restore", outcomeSalvaged, outcomeSalvage:
 		r.Streams++
 		r.Messages += s.Messages
 		r.Bytes += s.Bytes
+		if s.Outcome == outcomeSalvaged || s.Outcome == outcomeSalvage {
+			r.Salvaged++
+		}
 	case "skipped", "skip":
 		r.Skipped++
 	default:
@@ -102,6 +111,7 @@ func (p *program) restoreCommand() *cli.Command {
 		Flags: append(selectionFlags(),
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave out streams that exist on the server, instead of refusing"},
+			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "restore what is whole of damaged streams, and name what is lost"},
 			&cli.BoolFlag{Name: "verify", DisableDefaultText: true, Usage: "read every restored message and consumer back and compare"},
 			&cli.IntFlag{Name: "concurrency", Usage: "restore `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be restored, and stop there"},
@@ -135,7 +145,11 @@ func (p *program) restore(c *cli.Context) error {
 		if plan != nil {
 			p.warnOfPlan(plan)
 		}
+		if err == nil && c.Bool("dry-run") {
+			err = plan.Probe(ctx)
+		}
 		if plan != nil && c.Bool("dry-run") {
+			p.tellPlannedLosses(plan)
 			p.printRestore(newPlanReport(plan))
 		}
 		if err != nil {
@@ -163,6 +177,7 @@ func restoreOptions(c *cli.Context) (name string, o restore.Options, err error) 
 	o.Selection.All = len(o.Selection.Names) == 0
 	o.NoConsumers = c.Bool("no-consumers")
 	o.SkipExisting = c.Bool("skip-existing")
+	o.SkipDamaged = c.Bool("skip-damaged")
 	o.Verify = c.Bool("verify")
 	o.Concurrency, err = concurrency(c)
 	return name, o, err
@@ -206,6 +221,11 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 			report.Outcome, report.Error = "damaged", s.Damage.Error()
 		case len(s.Conflicts) > 0:
 			report.Outcome, report.Error = "conflict", s.Conflicts[0].Reason
+		case s.Lost != nil:
+			report.Outcome = outcomeSalvage
+		}
+		if !s.Skip {
+			report.tell(s.Lost)
 		}
 		r.add(report)
 	}
@@ -223,7 +243,7 @@ func plannedDamage(plan *restore.Plan) error {
 		}
 	}
 	if len(damaged) == 0 {
-		return nil
+		return plannedSalvage(plan)
 	}
 	return &partialError{fmt.Sprintf("%d of %d streams cannot be restored: %s: %v", len(damaged), len(plan.Streams), strings.Join(damaged, ", "), why)}
 }
@@ -267,16 +287,20 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
 			report.Outcome, report.Error = "failed", s.Err.Error()
 		case s.Skipped:
 			report.Outcome = "skipped"
+		case s.Lost != nil:
+			report.Outcome = outcomeSalvaged
 		case s.Verified:
 			report.Outcome = "verified"
 		}
+		report.tell(s.Lost)
 		report.Warnings = s.Notes
 		for _, note := range s.Notes {
 			p.out.warn("stream %s: %s", s.Name, note)
 		}
 		r.add(report)
 	}
-	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Streams > 0
+	p.tellLosses(res)
+	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Salvaged == 0 && r.Streams > 0
 	failed := res.Failed()
 	if len(failed) == 1 && len(res.Streams) == 1 {
 		return failed[0].Err
@@ -291,7 +315,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
 // partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
 func partialRestore(res *restore.Result, failed []restore.StreamResult) error {
 	if len(failed) == 0 {
-		return nil
+		return salvagedRestore(res)
 	}
 	if len(failed) == len(res.Streams) {
 		return fmt.Errorf("none of %d streams was restored; the first: %w", len(failed), failed[0].Err)
