@@ -74,15 +74,13 @@ func (c Compression) level() zstd.EncoderLevel {
 // again and compares, so that a fault of memory or of the compressor is never
 // stored. It may be used by many goroutines at once.
 type codec struct {
-	key      *crypto.Key
-	plain    bool // do not compress data blobs
-	enc      *zstd.Encoder
-	blobDec  *zstd.Decoder // into a buffer of known size
-	fileDec  *zstd.Decoder // up to maxUnpacked
-	indexDec *zstd.Decoder // up to index.MaxFileSize
+	key   *crypto.Key
+	plain bool // do not compress data blobs
+	enc   *zstd.Encoder
+	dec   *zstd.Decoder // never writes beyond the capacity that it is given
 }
 
-func newCodec(key *crypto.Key, c Compression, maxIndex uint64) (*codec, error) {
+func newCodec(key *crypto.Key, c Compression) (*codec, error) {
 	if int(c) >= len(compressionNames) {
 		return nil, errors.New(c.String())
 	}
@@ -94,22 +92,15 @@ func newCodec(key *crypto.Key, c Compression, maxIndex uint64) (*codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make compressor: %w", err)
 	}
-	out := &codec{key: key, plain: c == CompressionOff, enc: enc}
-	for _, d := range []struct {
-		dec   **zstd.Decoder
-		limit uint64
-		exact bool
-	}{{&out.blobDec, MaxBlob, true}, {&out.fileDec, maxUnpacked, false}, {&out.indexDec, maxIndex, false}} {
-		*d.dec, err = zstd.NewReader(nil,
-			zstd.WithDecoderMaxMemory(d.limit),
-			zstd.WithDecoderMaxWindow(maxWindow),
-			zstd.WithDecodeAllCapLimit(d.exact),
-			zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)))
-		if err != nil {
-			return nil, fmt.Errorf("make decompressor: %w", err)
-		}
+	dec, err := zstd.NewReader(nil,
+		zstd.WithDecoderMaxMemory(MaxBlob+decodeRoom),
+		zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)))
+	if err != nil {
+		return nil, fmt.Errorf("make decompressor: %w", err)
 	}
-	return out, nil
+	return &codec{key: key, plain: c == CompressionOff, enc: enc, dec: dec}, nil
 }
 
 // scratch is the memory that one goroutine needs to seal or open blobs, kept from
@@ -194,7 +185,7 @@ func (c *codec) decompress(dst, payload []byte, n int) ([]byte, error) {
 	if cap(dst)-start < n+decodeRoom {
 		dst = append(make([]byte, 0, start+n+decodeRoom), dst...)
 	}
-	out, err := c.blobDec.DecodeAll(payload, dst[:start:start+n+decodeRoom])
+	out, err := c.dec.DecodeAll(payload, dst[:start:start+n+decodeRoom])
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"jetsam/blob"
 	"jetsam/crypto"
-	"jetsam/index"
 	"jetsam/storage"
 )
 
@@ -22,7 +21,7 @@ func testCodec(t testing.TB, c Compression) *codec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := newCodec(key, c, index.MaxFileSize)
+	out, err := newCodec(key, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +208,7 @@ func TestOpenFileKnownAnswer(t *testing.T) {
 	if err := key.UnmarshalJSON(text); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCodec(key, CompressionAuto, index.MaxFileSize)
+	c, err := newCodec(key, CompressionAuto)
 	if err != nil {
 		t.Fatal(err)
 	}

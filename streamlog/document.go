@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
 )
 
@@ -83,7 +84,7 @@ func (d *Document) Encode() ([]byte, error) {
 // DecodeDocument reads backup.json. A document that needs features this version lacks is ErrUnsupported.
 func DecodeDocument(p []byte) (*Document, error) {
 	var d Document
-	if err := json.Unmarshal(p, &d); err != nil {
+	if err := strictjson.Unmarshal(p, &d); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", documentName, err)
 	}
 	if err := checkSupported(documentName, d.Jetsam.Format, d.Jetsam.Requires); err != nil {
@@ -157,7 +158,7 @@ func (a *Account) Encode() ([]byte, error) {
 // DecodeAccount reads account.json.
 func DecodeAccount(p []byte) (*Account, error) {
 	var a Account
-	if err := json.Unmarshal(p, &a); err != nil {
+	if err := strictjson.Unmarshal(p, &a); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", accountName, err)
 	}
 	if err := checkSupported(accountName, a.Format, nil); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/chunker"
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
 )
 
@@ -51,7 +52,7 @@ func encodeChunks(groups []Group) ([]byte, error) {
 // decodeChunks reads chunks.json and holds it against the blobs of the part.
 func decodeChunks(p []byte, blobs []blob.ID) ([]Group, error) {
 	var c chunks
-	if err := json.Unmarshal(p, &c); err != nil {
+	if err := strictjson.Unmarshal(p, &c); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", chunksName, err)
 	}
 	if err := checkSupported(chunksName, c.Format, nil); err != nil {
