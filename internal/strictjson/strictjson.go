@@ -41,24 +41,32 @@ func Unmarshal(data []byte, v any) error {
 	return json.Unmarshal(data, v)
 }
 
+// UnmarshalForeign is Unmarshal for documents in which somebody else's JSON is
+// embedded: the keys of that are theirs, and may differ in case only.
+func UnmarshalForeign(data []byte, v any) error {
+	if err := CheckForeign(data); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
+// CheckForeign is Check without the search for repeated keys.
+func CheckForeign(data []byte) error { return check(data, false, MaxValues) }
+
 // Check reports whether data is one JSON value without repeated keys, not nested
 // too deeply and of not too many values.
-func Check(data []byte) error {
-	if !json.Valid(data) {
-		return ErrSyntax
-	}
-	w := walker{data: data, unique: true, values: MaxValues}
-	return w.walk()
-}
+func Check(data []byte) error { return check(data, true, MaxValues) }
 
 // CheckDepth is Check without the search for repeated keys and without a bound on
 // the number of values, for documents so large that the search would cost more than
 // reading them. Decode these piece by piece: see Members and Elements.
-func CheckDepth(data []byte) error {
+func CheckDepth(data []byte) error { return check(data, false, len(data)) }
+
+func check(data []byte, unique bool, values int) error {
 	if !json.Valid(data) {
 		return ErrSyntax
 	}
-	w := walker{data: data, values: len(data)}
+	w := walker{data: data, unique: unique, values: values}
 	return w.walk()
 }
 
