@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
+	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -21,6 +24,10 @@ const (
 	maxUnpacked = 64 << 20
 	maxWindow   = 32 << 20
 )
+
+// largeBlob is the length from which blobs are decompressed one at a time, in
+// bytes of content. Writers cut data below it.
+const largeBlob = 16 << 20
 
 // encoderWindow is how far back compression looks. It is what restic writes, and
 // bounds the memory of whoever reads.
@@ -78,6 +85,7 @@ type codec struct {
 	plain bool // do not compress data blobs
 	enc   *zstd.Encoder
 	dec   *zstd.Decoder // never writes beyond the capacity that it is given
+	large sync.Mutex    // held while a large blob is decompressed, which may be a lie
 }
 
 func newCodec(key *crypto.Key, c Compression) (*codec, error) {
@@ -181,6 +189,9 @@ func (c *codec) decompress(dst, payload []byte, n int) ([]byte, error) {
 	if n > MaxBlob {
 		return nil, fmt.Errorf("content of %d bytes is longer than %d", n, MaxBlob)
 	}
+	if n > largeBlob {
+		return c.decompressLarge(dst, payload, n)
+	}
 	start := len(dst)
 	if cap(dst)-start < n+decodeRoom {
 		dst = append(make([]byte, 0, start+n+decodeRoom), dst...)
@@ -193,4 +204,28 @@ func (c *codec) decompress(dst, payload []byte, n int) ([]byte, error) {
 		return nil, fmt.Errorf("decompress: %d bytes, want %d", len(out)-start, n)
 	}
 	return out, nil
+}
+
+// decompressLarge is decompress with a decoder that stops at n bytes, where the
+// other one asks for more memory first.
+func (c *codec) decompressLarge(dst, payload []byte, n int) ([]byte, error) {
+	c.large.Lock()
+	defer c.large.Unlock()
+	dec, err := zstd.NewReader(bytes.NewReader(payload),
+		zstd.WithDecoderMaxMemory(MaxBlob+decodeRoom),
+		zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	defer dec.Close()
+	start := len(dst)
+	dst = slices.Grow(dst, n)[:start+n]
+	if got, err := io.ReadFull(dec, dst[start:]); err != nil {
+		return nil, fmt.Errorf("decompress: %d bytes, want %d: %w", got, n, err)
+	}
+	if more, err := io.ReadFull(dec, make([]byte, 1)); more > 0 || err != io.EOF {
+		return nil, fmt.Errorf("decompress: more than %d bytes, or not a whole frame: %w", n, err)
+	}
+	return dst, nil
 }

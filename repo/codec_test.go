@@ -107,6 +107,32 @@ func TestReadBackNoticesDamage(t *testing.T) {
 	}
 }
 
+// Large blobs take another way through the decompressor.
+func TestLargeBlob(t *testing.T) {
+	c := testCodec(t, CompressionAuto)
+	plain := bytes.Repeat([]byte("all the same "), largeBlob/13+100)
+	payload := c.enc.EncodeAll(plain, nil)
+	n := len(plain)
+	if got, err := c.decompress([]byte("before "), payload, n); err != nil || string(got[:7]) != "before " || !bytes.Equal(got[7:], plain) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	for name, bad := range map[string]struct {
+		payload []byte
+		n       int
+	}{
+		"shorter than said": {payload, n + 1},
+		"longer than said":  {payload, n - 1},
+		"cut short":         {payload[:len(payload)-1], n},
+		"garbage behind":    {append(bytes.Clone(payload), "garbage!"...), n},
+		"two frames":        {append(bytes.Clone(payload), payload...), n},
+		"nothing":           {nil, n},
+	} {
+		if _, err := c.decompress(nil, bad.payload, bad.n); err == nil {
+			t.Errorf("%s: decompressed", name)
+		}
+	}
+}
+
 // A blob that is not what its index entry says costs neither memory nor time.
 func TestOpenBlobIsBounded(t *testing.T) {
 	c := testCodec(t, CompressionAuto)

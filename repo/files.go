@@ -197,7 +197,7 @@ var errTooLong = errors.New("too long")
 // say how much that is, and several may follow each other; so it is tried with
 // more and more room.
 func (c *codec) decompressUpTo(payload []byte, limit int) ([]byte, error) {
-	for room := firstRoom(payload); ; room *= 2 {
+	for room := firstRoom(payload); ; room *= 4 {
 		room = min(room, limit)
 		text, err := c.dec.DecodeAll(payload, make([]byte, 0, room+decodeRoom))
 		switch {

@@ -18,7 +18,7 @@ const (
 	// MaxTreeMemory bounds what the nodes of one directory take once they are
 	// decoded, in bytes: many times the length of their encoding if somebody sees
 	// to that. A tree of MaxTreeSize that a backup wrote takes less.
-	MaxTreeMemory = 192 << 20
+	MaxTreeMemory = 200 << 20
 	// MaxDepth is how deep directories may nest below the root tree. Whoever
 	// walks trees stops there.
 	MaxDepth = 1000
@@ -113,7 +113,7 @@ func decodeNodes(list json.RawMessage) (*Tree, error) {
 	var c treeChecker
 	for text := range strictjson.Elements(list) {
 		n := new(Node)
-		if err := json.Unmarshal(text, n); err != nil {
+		if err := strictjson.Decode(text, n); err != nil {
 			return nil, fmt.Errorf("node %d: %w", len(t.Nodes), err)
 		}
 		name, err := unquote(n.Name)

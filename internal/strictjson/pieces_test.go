@@ -28,6 +28,14 @@ func TestMaxValues(t *testing.T) {
 	}
 }
 
+func TestErrorsAreShort(t *testing.T) {
+	var v struct{ N uint64 }
+	err := Unmarshal([]byte(`{"n":1`+strings.Repeat("0", 1<<20)+`}`), &v)
+	if err == nil || len(err.Error()) > 2*maxError {
+		t.Errorf("error of %d bytes", len(fmt.Sprint(err)))
+	}
+}
+
 func FuzzPieces(f *testing.F) {
 	f.Add([]byte(`{"a":1,"b":[1,"]",{"x":"}"}],"c\"":null}`))
 	f.Add([]byte(" [ 1 , [ 2 ] , {\"a\" : 3 } , \"\\\\\" , true ] "))

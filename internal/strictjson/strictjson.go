@@ -38,7 +38,20 @@ func Unmarshal(data []byte, v any) error {
 	if err := Check(data); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v)
+	return Decode(data, v)
+}
+
+// maxError is how long an error may be: encoding/json quotes numbers whole.
+const maxError = 200
+
+// Decode decodes data that was checked, or is part of what was. Its errors are
+// short.
+func Decode(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	if err == nil || len(err.Error()) <= maxError {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(err.Error()[:maxError], "") + "…")
 }
 
 // UnmarshalForeign is Unmarshal for documents in which somebody else's JSON is
@@ -47,7 +60,7 @@ func UnmarshalForeign(data []byte, v any) error {
 	if err := CheckForeign(data); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v)
+	return Decode(data, v)
 }
 
 // CheckForeign is Check without the search for repeated keys.
