@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"jetsam/blob"
 	"jetsam/snapshot"
@@ -11,6 +12,9 @@ import (
 
 // maxLosses bounds how many losses are remembered of each tree.
 const maxLosses = 100
+
+// maxLossPath is how much of the path of a loss is told, in bytes.
+const maxLossPath = 4096
 
 // loss is a file or directory that cannot be restored whole.
 type loss struct {
@@ -35,7 +39,15 @@ func (l *losses) add(path string, err error) {
 // addAll adds what is lost in the subtree called name.
 func (l *losses) addAll(name string, below losses) {
 	for _, b := range below.list {
-		l.add("/"+name+b.path, b.err)
+		if len(l.list) >= maxLosses {
+			l.more++ // without making its path
+			continue
+		}
+		path := "/" + name + b.path
+		if len(path) > maxLossPath {
+			path = strings.ToValidUTF8(path[:maxLossPath], "") + "…"
+		}
+		l.add(path, b.err)
 	}
 	l.more += below.more
 }
@@ -84,12 +96,19 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 	rd := &Reader{repo: c.repo}
 	rd.index.Store(c.index)
 	ids = c.unseen(ids)
+	ahead := treesAhead(rd, ids, depth)
 	load := func(ctx context.Context, i int, _ result) (result, error) {
+		// Nobody else looks at c.trees while the one load runs that is not ahead.
+		if ahead == 1 {
+			if _, walked := c.trees[ids[i]]; walked {
+				return result{}, nil
+			}
+		}
 		t, err := rd.LoadTree(ctx, ids[i])
 		return result{t, err}, storage.Cancelled(ctx)
 	}
 	var done int
-	for res, err := range inOrder(ctx, len(ids), treesAhead(rd, ids, depth), load) {
+	for res, err := range inOrder(ctx, len(ids), ahead, load) {
 		if err != nil {
 			return err
 		}

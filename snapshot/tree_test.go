@@ -190,7 +190,7 @@ func TestNodesAreMeasured(t *testing.T) {
 	}
 	attributes := `"extended_attributes":[` + strings.Repeat("{},", 40_000) + `{}]`
 	var many []string
-	for i := range 150 {
+	for i := range 110 {
 		many = append(many, fmt.Sprintf(`{"name":"%03d","type":"fifo",%s}`, i, attributes))
 	}
 	for name, c := range map[string]struct {
