@@ -13,9 +13,9 @@ import (
 	"jetsam/storage"
 )
 
-// MaxFileSize is the longest index file that is read, in bytes of JSON. Writers
-// stay far below.
-const MaxFileSize = 256 << 20
+// MaxFileSize is the longest index file that is read, in bytes of JSON: the blobs of
+// a pack that is full to the last one fit. Writers stay far below.
+const MaxFileSize = 96 << 20
 
 // minSealed is the length of an empty sealed blob; part of the format.
 const minSealed = 32

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"jetsam/internal/strictjson"
 )
 
 // userInfoTimeout bounds the wait for what is only the account's name. Servers answer this from memory, at once.
@@ -84,7 +86,7 @@ func (a *AccountInfo) parse() error {
 		Domain string          `json:"domain"`
 		Tiers  map[string]Tier `json:"tiers"`
 	}
-	if err := json.Unmarshal(a.Raw, &info); err != nil {
+	if err := strictjson.Decode(a.Raw, &info); err != nil {
 		return err
 	}
 	a.Domain, a.Tiers, a.Limits = info.Domain, info.Tiers, info.Limits
@@ -106,7 +108,7 @@ func (c *Conn) whoAmI(ctx context.Context) (name, key string) {
 			Name    string `json:"account_name"`
 		} `json:"data"`
 	}
-	if json.Unmarshal(raw, &answer) != nil {
+	if strictjson.Decode(raw, &answer) != nil {
 		return "", ""
 	}
 	if answer.Data.Name == "" {

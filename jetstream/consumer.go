@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"jetsam/internal/strictjson"
 )
 
 // ConsumerInfo is what a server says of a consumer. Raw and Config are its own words; the other fields are read from them.
@@ -87,13 +89,13 @@ func parseConsumerInfo(raw json.RawMessage) (*ConsumerInfo, error) {
 		AckPending int             `json:"num_ack_pending"`
 		Pending    uint64          `json:"num_pending"`
 	}
-	if err := json.Unmarshal(raw, &parts); err != nil {
+	if err := strictjson.Decode(raw, &parts); err != nil {
 		return nil, fmt.Errorf("decode consumer information: %w", err)
 	}
 	var config struct {
 		Durable string `json:"durable_name"`
 	}
-	if err := json.Unmarshal(parts.Config, &config); err != nil {
+	if err := strictjson.Decode(parts.Config, &config); err != nil {
 		return nil, fmt.Errorf("decode consumer configuration: %w", err)
 	}
 	return &ConsumerInfo{
@@ -106,6 +108,6 @@ func consumerName(raw json.RawMessage) (string, error) {
 	var entry struct {
 		Name string `json:"name"`
 	}
-	err := json.Unmarshal(raw, &entry)
+	err := strictjson.Decode(raw, &entry)
 	return entry.Name, err
 }

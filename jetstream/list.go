@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"jetsam/internal/strictjson"
 )
 
 // maxListings is how often a list is taken anew that changed while its pages were read.
@@ -65,7 +67,7 @@ func (c *Conn) listOnce(ctx context.Context, endpoint string, nameOf func(json.R
 			return nil, false, err
 		}
 		var p page
-		if err := json.Unmarshal(raw, &p); err != nil {
+		if err := strictjson.Decode(raw, &p); err != nil {
 			return nil, false, fmt.Errorf("decode list: %w", err)
 		}
 		if offset > 0 && p.Total != l.total {
@@ -157,6 +159,6 @@ func streamName(raw json.RawMessage) (string, error) {
 			Name string `json:"name"`
 		} `json:"config"`
 	}
-	err := json.Unmarshal(raw, &entry)
+	err := strictjson.Decode(raw, &entry)
 	return entry.Config.Name, err
 }

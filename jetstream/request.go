@@ -5,7 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"jetsam/internal/strictjson"
 )
+
+// maxAnswer bounds the answers of the API that are decoded, in bytes: the largest payload that servers can be set to.
+const maxAnswer = 64 << 20
 
 // api sends a request to the JetStream API and returns the answer, as JSON, if it is not an error.
 // The endpoint is what follows the API's prefix: "STREAM.INFO.ORDERS".
@@ -22,7 +27,10 @@ func checkAnswer(answer []byte) (json.RawMessage, error) {
 	var envelope struct {
 		Error *APIError `json:"error"`
 	}
-	if err := json.Unmarshal(answer, &envelope); err != nil {
+	if len(answer) > maxAnswer {
+		return nil, fmt.Errorf("decode answer: %d bytes are more than %d", len(answer), maxAnswer)
+	}
+	if err := strictjson.UnmarshalForeign(answer, &envelope); err != nil {
 		return nil, fmt.Errorf("decode answer %.40q: %w", answer, err)
 	}
 	if envelope.Error != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
 )
 
@@ -122,7 +123,7 @@ func (r *Restore) begin(ctx context.Context, config, state json.RawMessage) erro
 	var answer struct {
 		Deliver string `json:"deliver_subject"`
 	}
-	if err := json.Unmarshal(raw, &answer); err != nil {
+	if err := strictjson.Decode(raw, &answer); err != nil {
 		return fmt.Errorf("decode answer: %w", err)
 	}
 	if answer.Deliver == "" {

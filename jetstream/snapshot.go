@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"jetsam/internal/strictjson"
 )
 
 const (
@@ -109,7 +111,7 @@ func (s *Snapshot) begin(ctx context.Context, o SnapshotOptions, window int) err
 		Config json.RawMessage `json:"config"`
 		State  json.RawMessage `json:"state"`
 	}
-	if err := json.Unmarshal(raw, &answer); err != nil {
+	if err := strictjson.Decode(raw, &answer); err != nil {
 		return fmt.Errorf("decode answer: %w", err)
 	}
 	s.Config, s.State = answer.Config, answer.State

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"jetsam/internal/strictjson"
 )
 
 // StreamInfo is what a server says of a stream. Raw, Config and State are its own words; the other fields are read from
@@ -82,7 +84,7 @@ func parseStreamInfo(raw json.RawMessage) (*StreamInfo, error) {
 		Created time.Time       `json:"created"`
 		Cluster *ClusterInfo    `json:"cluster"`
 	}
-	if err := json.Unmarshal(raw, &parts); err != nil {
+	if err := strictjson.Decode(raw, &parts); err != nil {
 		return nil, fmt.Errorf("decode stream information: %w", err)
 	}
 	s := &StreamInfo{Created: parts.Created, Config: parts.Config, State: parts.State, Raw: raw}
@@ -93,7 +95,7 @@ func parseStreamInfo(raw json.RawMessage) (*StreamInfo, error) {
 	if s.Name, s.StreamSettings, err = ParseSettings(parts.Config); err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(parts.State, &s.StreamState); err != nil {
+	if err := strictjson.Decode(parts.State, &s.StreamState); err != nil {
 		return nil, fmt.Errorf("decode stream state: %w", err)
 	}
 	return s, nil
@@ -106,7 +108,7 @@ func ParseSettings(config json.RawMessage) (name string, s StreamSettings, err e
 		Name *string `json:"name"`
 		*StreamSettings
 	}{&name, &s}
-	if err := json.Unmarshal(config, &parts); err != nil {
+	if err := strictjson.Decode(config, &parts); err != nil {
 		return "", StreamSettings{}, fmt.Errorf("decode stream configuration: %w", err)
 	}
 	return name, s, nil
@@ -136,7 +138,7 @@ func (c *Conn) writeStream(ctx context.Context, verb string, config json.RawMess
 	var named struct {
 		Name string `json:"name"`
 	}
-	if err := json.Unmarshal(config, &named); err != nil {
+	if err := strictjson.Decode(config, &named); err != nil {
 		return nil, fmt.Errorf("decode stream configuration: %w", err)
 	}
 	s, err := c.streamRequest(ctx, verb, named.Name, config)

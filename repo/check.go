@@ -97,6 +97,7 @@ type checker struct {
 	packs []storage.Info        // that the index lists and that are there
 	bad   map[blobCopy]struct{} // copies of blobs that cannot be read
 	trees map[blob.ID]losses    // what is lost in each tree that was seen
+	open  int                   // bytes of names beside the way from the root to the tree at hand
 }
 
 // blobCopy names a copy of a blob.

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"jetsam/blob"
 	"jetsam/snapshot"
@@ -11,6 +12,9 @@ import (
 
 // maxLosses bounds how many losses are remembered of each tree.
 const maxLosses = 100
+
+// maxLossPath is how much of the path of a loss is told, in bytes.
+const maxLossPath = 4096
 
 // loss is a file or directory that cannot be restored whole.
 type loss struct {
@@ -35,7 +39,15 @@ func (l *losses) add(path string, err error) {
 // addAll adds what is lost in the subtree called name.
 func (l *losses) addAll(name string, below losses) {
 	for _, b := range below.list {
-		l.add("/"+name+b.path, b.err)
+		if len(l.list) >= maxLosses {
+			l.more++ // without making its path
+			continue
+		}
+		path := "/" + name + b.path
+		if len(path) > maxLossPath {
+			path = strings.ToValidUTF8(path[:maxLossPath], "") + "…"
+		}
+		l.add(path, b.err)
 	}
 	l.more += below.more
 }
@@ -110,12 +122,19 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 	}
 	rd := c.reader()
 	ids = c.unseen(ids)
+	ahead := treesAhead(rd, ids, depth)
 	load := func(ctx context.Context, i int, _ result) (result, error) {
+		// Nobody else looks at c.trees while the one load runs that is not ahead.
+		if ahead == 1 {
+			if _, walked := c.trees[ids[i]]; walked {
+				return result{}, nil
+			}
+		}
 		t, err := rd.LoadTree(ctx, ids[i])
 		return result{t, err}, storage.Cancelled(ctx)
 	}
 	var done int
-	for res, err := range inOrder(ctx, len(ids), fileReaders, load) {
+	for res, err := range inOrder(ctx, len(ids), ahead, load) {
 		if err != nil {
 			return err
 		}
@@ -139,6 +158,26 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 	return nil
 }
 
+// Limits on what is in memory while trees are walked, which is all that lies between
+// the root and the tree at hand, and what was read ahead on each level.
+const (
+	maxDepthAhead = 8         // below it, no tree is read before its turn
+	maxOpenNames  = 128 << 20 // bytes of the names beside the way from the root to the tree at hand
+)
+
+// treesAhead returns how many of the trees may be in memory at the same time.
+func treesAhead(rd *Reader, ids []blob.ID, depth int) int {
+	if depth > maxDepthAhead {
+		return 1
+	}
+	for _, id := range ids {
+		if size, _ := rd.Size(blob.Handle{Kind: blob.Tree, ID: id}); size > largeTree/4 {
+			return 1
+		}
+	}
+	return fileReaders
+}
+
 // unseen returns the trees that were not walked, each once.
 func (c *checker) unseen(ids []blob.ID) []blob.ID {
 	var out []blob.ID
@@ -159,19 +198,42 @@ func (c *checker) checkTree(ctx context.Context, t *snapshot.Tree, depth int) (l
 		lost.add("", fmt.Errorf("directories nest deeper than %d levels", snapshot.MaxDepth))
 		return lost, nil
 	}
-	var subtrees []blob.ID
-	for _, n := range t.Nodes {
-		if n.Type == snapshot.TypeDir {
-			subtrees = append(subtrees, n.Subtree)
-		}
+	dirs, size := c.checkNodes(t, &lost)
+	t.Nodes = nil // memory, for the trees below
+	if c.open += size; c.open > maxOpenNames {
+		c.open -= size
+		lost.add("", fmt.Errorf("names of more than %d MiB in the directories on the way to it", maxOpenNames>>20))
+		return lost, nil
+	}
+	defer func() { c.open -= size }()
+	subtrees := make([]blob.ID, len(dirs))
+	for i, d := range dirs {
+		subtrees[i] = d.tree
 	}
 	if err := c.walk(ctx, subtrees, depth+1); err != nil {
 		return losses{}, err
 	}
+	for _, d := range dirs {
+		lost.addAll(d.name, c.trees[d.tree])
+	}
+	return lost, nil
+}
+
+// dir is a directory in a tree.
+type dir struct {
+	name string
+	tree blob.ID
+}
+
+// checkNodes looks at the files of a tree, and returns its directories and about
+// how many bytes these take.
+func (c *checker) checkNodes(t *snapshot.Tree, lost *losses) (dirs []dir, size int) {
+	const perDir = 2 * (16 + blob.IDSize)
 	for _, n := range t.Nodes {
 		switch n.Type {
 		case snapshot.TypeDir:
-			lost.addAll(n.Name, c.trees[n.Subtree])
+			dirs = append(dirs, dir{n.Name, n.Subtree})
+			size += perDir + len(n.Name)
 		case snapshot.TypeFile:
 			c.report.Files++
 			if err := c.checkFile(n); err != nil {
@@ -179,7 +241,7 @@ func (c *checker) checkTree(ctx context.Context, t *snapshot.Tree, depth int) (l
 			}
 		}
 	}
-	return lost, nil
+	return dirs, size
 }
 
 // checkFile looks up the blobs of a file, and adds up their lengths.

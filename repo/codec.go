@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
+	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -21,6 +24,10 @@ const (
 	maxUnpacked = 64 << 20
 	maxWindow   = 32 << 20
 )
+
+// largeBlob is the length from which blobs are decompressed one at a time, in
+// bytes of content. Writers cut data below it.
+const largeBlob = 16 << 20
 
 // encoderWindow is how far back compression looks. It is what restic writes, and
 // bounds the memory of whoever reads.
@@ -74,15 +81,14 @@ func (c Compression) level() zstd.EncoderLevel {
 // again and compares, so that a fault of memory or of the compressor is never
 // stored. It may be used by many goroutines at once.
 type codec struct {
-	key      *crypto.Key
-	plain    bool // do not compress data blobs
-	enc      *zstd.Encoder
-	blobDec  *zstd.Decoder // into a buffer of known size
-	fileDec  *zstd.Decoder // up to maxUnpacked
-	indexDec *zstd.Decoder // up to index.MaxFileSize
+	key   *crypto.Key
+	plain bool // do not compress data blobs
+	enc   *zstd.Encoder
+	dec   *zstd.Decoder // never writes beyond the capacity that it is given
+	large sync.Mutex    // held while a large blob is decompressed, which may be a lie
 }
 
-func newCodec(key *crypto.Key, c Compression, maxIndex uint64) (*codec, error) {
+func newCodec(key *crypto.Key, c Compression) (*codec, error) {
 	if int(c) >= len(compressionNames) {
 		return nil, errors.New(c.String())
 	}
@@ -94,22 +100,15 @@ func newCodec(key *crypto.Key, c Compression, maxIndex uint64) (*codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make compressor: %w", err)
 	}
-	out := &codec{key: key, plain: c == CompressionOff, enc: enc}
-	for _, d := range []struct {
-		dec   **zstd.Decoder
-		limit uint64
-		exact bool
-	}{{&out.blobDec, MaxBlob, true}, {&out.fileDec, maxUnpacked, false}, {&out.indexDec, maxIndex, false}} {
-		*d.dec, err = zstd.NewReader(nil,
-			zstd.WithDecoderMaxMemory(d.limit),
-			zstd.WithDecoderMaxWindow(maxWindow),
-			zstd.WithDecodeAllCapLimit(d.exact),
-			zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)))
-		if err != nil {
-			return nil, fmt.Errorf("make decompressor: %w", err)
-		}
+	dec, err := zstd.NewReader(nil,
+		zstd.WithDecoderMaxMemory(MaxBlob+decodeRoom),
+		zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)))
+	if err != nil {
+		return nil, fmt.Errorf("make decompressor: %w", err)
 	}
-	return out, nil
+	return &codec{key: key, plain: c == CompressionOff, enc: enc, dec: dec}, nil
 }
 
 // scratch is the memory that one goroutine needs to seal or open blobs, kept from
@@ -190,11 +189,14 @@ func (c *codec) decompress(dst, payload []byte, n int) ([]byte, error) {
 	if n > MaxBlob {
 		return nil, fmt.Errorf("content of %d bytes is longer than %d", n, MaxBlob)
 	}
+	if n > largeBlob {
+		return c.decompressLarge(dst, payload, n)
+	}
 	start := len(dst)
 	if cap(dst)-start < n+decodeRoom {
 		dst = append(make([]byte, 0, start+n+decodeRoom), dst...)
 	}
-	out, err := c.blobDec.DecodeAll(payload, dst[:start:start+n+decodeRoom])
+	out, err := c.dec.DecodeAll(payload, dst[:start:start+n+decodeRoom])
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
@@ -202,4 +204,28 @@ func (c *codec) decompress(dst, payload []byte, n int) ([]byte, error) {
 		return nil, fmt.Errorf("decompress: %d bytes, want %d", len(out)-start, n)
 	}
 	return out, nil
+}
+
+// decompressLarge is decompress with a decoder that stops at n bytes, where the
+// other one asks for more memory first.
+func (c *codec) decompressLarge(dst, payload []byte, n int) ([]byte, error) {
+	c.large.Lock()
+	defer c.large.Unlock()
+	dec, err := zstd.NewReader(bytes.NewReader(payload),
+		zstd.WithDecoderMaxMemory(MaxBlob+decodeRoom),
+		zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	defer dec.Close()
+	start := len(dst)
+	dst = slices.Grow(dst, n)[:start+n]
+	if got, err := io.ReadFull(dec, dst[start:]); err != nil {
+		return nil, fmt.Errorf("decompress: %d bytes, want %d: %w", got, n, err)
+	}
+	if more, err := io.ReadFull(dec, make([]byte, 1)); more > 0 || err != io.EOF {
+		return nil, fmt.Errorf("decompress: more than %d bytes, or not a whole frame: %w", n, err)
+	}
+	return dst, nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"jetsam/blob"
 	"jetsam/crypto"
-	"jetsam/index"
 	"jetsam/storage"
 )
 
@@ -22,7 +21,7 @@ func testCodec(t testing.TB, c Compression) *codec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := newCodec(key, c, index.MaxFileSize)
+	out, err := newCodec(key, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +103,32 @@ func TestReadBackNoticesDamage(t *testing.T) {
 			if err := c.readBack(s, tt.plain, tt.plainLength); err == nil {
 				t.Errorf("compression %v: %s: not noticed", mode, tt.name)
 			}
+		}
+	}
+}
+
+// Large blobs take another way through the decompressor.
+func TestLargeBlob(t *testing.T) {
+	c := testCodec(t, CompressionAuto)
+	plain := bytes.Repeat([]byte("all the same "), largeBlob/13+100)
+	payload := c.enc.EncodeAll(plain, nil)
+	n := len(plain)
+	if got, err := c.decompress([]byte("before "), payload, n); err != nil || string(got[:7]) != "before " || !bytes.Equal(got[7:], plain) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	for name, bad := range map[string]struct {
+		payload []byte
+		n       int
+	}{
+		"shorter than said": {payload, n + 1},
+		"longer than said":  {payload, n - 1},
+		"cut short":         {payload[:len(payload)-1], n},
+		"garbage behind":    {append(bytes.Clone(payload), "garbage!"...), n},
+		"two frames":        {append(bytes.Clone(payload), payload...), n},
+		"nothing":           {nil, n},
+	} {
+		if _, err := c.decompress(nil, bad.payload, bad.n); err == nil {
+			t.Errorf("%s: decompressed", name)
 		}
 	}
 }
@@ -209,7 +234,7 @@ func TestOpenFileKnownAnswer(t *testing.T) {
 	if err := key.UnmarshalJSON(text); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newCodec(key, CompressionAuto, index.MaxFileSize)
+	c, err := newCodec(key, CompressionAuto)
 	if err != nil {
 		t.Fatal(err)
 	}

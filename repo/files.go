@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/klauspost/compress/zstd"
+
 	"jetsam/index"
 	"jetsam/storage"
 )
@@ -14,13 +16,17 @@ import (
 // without compression begin with the JSON itself.
 const encodingZstd = 2
 
-// Limits on the stored length of files that are read whole, in bytes.
+// Limits on files that are read whole, in bytes: stored, and once they are
+// decompressed.
 const (
 	maxConfigFile = 1 << 20
 	maxKeyFile    = 1 << 20
 	maxLockFile   = 1 << 20
 	maxFile       = maxUnpacked
 	maxIndexFile  = index.MaxFileSize
+
+	// largeFile is the length from which files are parsed one at a time.
+	largeFile = 4 << 20
 )
 
 func maxStored(k storage.Kind) int64 {
@@ -86,6 +92,44 @@ func (r *Repo) loadUnpacked(ctx context.Context, info storage.Info) ([]byte, err
 		return nil, damaged(f, err)
 	}
 	return plain, nil
+}
+
+// parseUnpacked calls parse with the JSON of a file that is not a pack. While a
+// large one is in memory all others wait: several are read at a time, and a
+// hostile repository could make each as large as it may be.
+func (r *Repo) parseUnpacked(ctx context.Context, info storage.Info, parse func(text []byte) error) error {
+	f := info.File
+	if info.Size > largeFile {
+		return r.parseLarge(ctx, info, parse)
+	}
+	stored, err := loadStored(ctx, r.be, f, info.Size)
+	if err != nil {
+		return err
+	}
+	text, err := r.codec.openFileUpTo(f.Kind, stored, largeFile)
+	if errors.Is(err, errTooLong) {
+		return r.parseLarge(ctx, info, parse)
+	}
+	if err == nil {
+		err = parse(text)
+	}
+	if err != nil {
+		return damaged(f, err)
+	}
+	return nil
+}
+
+func (r *Repo) parseLarge(ctx context.Context, info storage.Info, parse func(text []byte) error) error {
+	r.large.Lock()
+	defer r.large.Unlock()
+	text, err := r.loadUnpacked(ctx, info)
+	if err != nil {
+		return err
+	}
+	if err := parse(text); err != nil {
+		return damaged(info.File, err)
+	}
+	return nil
 }
 
 // saveUnpacked stores JSON as a new file of kind k, and returns how long the file
@@ -159,6 +203,12 @@ func (c *codec) sealFile(k storage.Kind, text []byte, compress bool) ([]byte, er
 
 // openFile is the reverse of sealFile.
 func (c *codec) openFile(k storage.Kind, sealed []byte) ([]byte, error) {
+	return c.openFileUpTo(k, sealed, int(maxStored(k)))
+}
+
+// openFileUpTo is openFile for at most limit bytes, which are not more than the
+// kind's; the error is errTooLong if there are more.
+func (c *codec) openFileUpTo(k storage.Kind, sealed []byte, limit int) ([]byte, error) {
 	plain, err := c.key.Open(nil, sealed)
 	if err != nil || k == storage.Config {
 		return plain, err
@@ -168,7 +218,7 @@ func (c *codec) openFile(k storage.Kind, sealed []byte) ([]byte, error) {
 	}
 	switch plain[0] {
 	case encodingZstd:
-		return c.decompressFile(k, plain[1:])
+		return c.decompressUpTo(plain[1:], min(limit, int(maxStored(k))))
 	case '{', '[':
 		return plain, nil
 	default:
@@ -176,14 +226,34 @@ func (c *codec) openFile(k storage.Kind, sealed []byte) ([]byte, error) {
 	}
 }
 
-func (c *codec) decompressFile(k storage.Kind, payload []byte) ([]byte, error) {
-	dec := c.fileDec
-	if k == storage.Index {
-		dec = c.indexDec
+var errTooLong = errors.New("too long")
+
+// decompressUpTo returns what payload holds, at most limit bytes. A frame need not
+// say how much that is, and several may follow each other; so it is tried with
+// more and more room.
+func (c *codec) decompressUpTo(payload []byte, limit int) ([]byte, error) {
+	for room := firstRoom(payload); ; room *= 4 {
+		room = min(room, limit)
+		text, err := c.dec.DecodeAll(payload, make([]byte, 0, room+decodeRoom))
+		switch {
+		case len(text) > limit, room == limit && tooLong(err):
+			return nil, fmt.Errorf("decompress: %w: more than %d bytes", errTooLong, limit)
+		case err == nil:
+			return text, nil
+		case !tooLong(err):
+			return nil, fmt.Errorf("decompress: %w", err)
+		}
 	}
-	text, err := dec.DecodeAll(payload, nil)
-	if err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
+}
+
+func tooLong(err error) bool { return errors.Is(err, zstd.ErrDecoderSizeExceeded) }
+
+// firstRoom is what the first frame says that it holds, or else a guess.
+func firstRoom(payload []byte) int {
+	const least, most = 64 << 10, 1 << 30
+	var h zstd.Header
+	if h.Decode(payload) == nil && h.HasFCS {
+		return int(min(max(h.FrameContentSize, least), most))
 	}
-	return text, nil
+	return max(4*len(payload), least)
 }

@@ -130,14 +130,13 @@ func addFile(x *index.Index, f *index.File) {
 	}
 }
 
-func (r *Repo) loadIndexFile(ctx context.Context, info storage.Info) (*index.File, error) {
-	text, err := r.loadUnpacked(ctx, info)
+func (r *Repo) loadIndexFile(ctx context.Context, info storage.Info) (f *index.File, err error) {
+	err = r.parseUnpacked(ctx, info, func(text []byte) error {
+		f, err = index.Decode(text)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	f, err := index.Decode(text)
-	if err != nil {
-		return nil, damaged(info.File, err)
 	}
 	return f, nil
 }

@@ -102,12 +102,9 @@ func (r *Repo) saveLock(ctx context.Context, info LockInfo) (storage.File, error
 // released meanwhile it is storage.ErrNotExist.
 func (r *Repo) loadLock(ctx context.Context, info storage.Info) (LockInfo, error) {
 	l := LockInfo{ID: info.File.ID}
-	text, err := r.loadUnpacked(ctx, info)
+	err := r.parseUnpacked(ctx, info, func(text []byte) error { return strictjson.Unmarshal(text, &l) })
 	if err != nil {
 		return l, err
-	}
-	if err := strictjson.Unmarshal(text, &l); err != nil {
-		return l, damaged(info.File, err)
 	}
 	l.Dead = l.dead(l.PID, thisProcess(), lookAt)
 	return l, nil

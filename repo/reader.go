@@ -15,6 +15,9 @@ import (
 	"jetsam/storage"
 )
 
+// largeTree is the length from which trees are decoded one at a time, in bytes.
+const largeTree = 1 << 20
+
 // Reader reads blobs and trees. Its methods may be called from many goroutines at
 // once.
 type Reader struct {
@@ -112,9 +115,13 @@ func (rd *Reader) loadCopy(ctx context.Context, h blob.Handle, l index.Location,
 	return out, nil
 }
 
-// LoadTree returns a tree.
+// LoadTree returns a tree. While it decodes a large one, others wait.
 func (rd *Reader) LoadTree(ctx context.Context, id blob.ID) (*snapshot.Tree, error) {
 	h := blob.Handle{Kind: blob.Tree, ID: id}
+	if size, _ := rd.Size(h); size > largeTree {
+		rd.repo.large.Lock()
+		defer rd.repo.large.Unlock()
+	}
 	data, err := rd.Load(ctx, h, nil)
 	if err != nil {
 		return nil, err

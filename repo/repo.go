@@ -29,7 +29,6 @@ import (
 	"time"
 
 	"jetsam/crypto"
-	"jetsam/index"
 	"jetsam/secret"
 	"jetsam/storage"
 )
@@ -127,6 +126,7 @@ type Repo struct {
 	keyID storage.ID // which key file opened it
 
 	warnMu sync.Mutex
+	large  sync.Mutex // held while a large file or tree is in memory to be parsed
 }
 
 // Init creates a repository where be has none and opens it. If there is one, or
@@ -247,7 +247,7 @@ func checkPresent(ctx context.Context, be storage.Backend) error {
 }
 
 func newRepo(be storage.Backend, o Options, key *crypto.Key) (*Repo, error) {
-	c, err := newCodec(key, o.Compression, index.MaxFileSize)
+	c, err := newCodec(key, o.Compression)
 	if err != nil {
 		return nil, err
 	}

@@ -55,14 +55,13 @@ func (r *Repo) loadListed(ctx context.Context, info storage.Info) (*snapshot.Sna
 	return r.loadSnapshot(ctx, info)
 }
 
-func (r *Repo) loadSnapshot(ctx context.Context, info storage.Info) (*snapshot.Snapshot, error) {
-	text, err := r.loadUnpacked(ctx, info)
+func (r *Repo) loadSnapshot(ctx context.Context, info storage.Info) (s *snapshot.Snapshot, err error) {
+	err = r.parseUnpacked(ctx, info, func(text []byte) error {
+		s, err = snapshot.Decode(info.File.ID, text)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	s, err := snapshot.Decode(info.File.ID, text)
-	if err != nil {
-		return nil, damaged(info.File, err)
 	}
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,34 +40,101 @@ const (
 // Node is an entry of a directory. The order of the fields is part of the
 // format. Name is the plain name here; trees hold it quoted.
 type Node struct {
-	Name               string                     `json:"name"`
-	Type               Type                       `json:"type"`
-	Mode               fs.FileMode                `json:"mode,omitempty"` // Go's bits, not Unix's
-	ModTime            time.Time                  `json:"mtime"`
-	AccessTime         time.Time                  `json:"atime"`
-	ChangeTime         time.Time                  `json:"ctime"`
-	UID                uint32                     `json:"uid"`
-	GID                uint32                     `json:"gid"`
-	User               string                     `json:"user,omitempty"`
-	Group              string                     `json:"group,omitempty"`
-	Inode              uint64                     `json:"inode,omitempty"`
-	DeviceID           uint64                     `json:"device_id,omitempty"`
-	Size               uint64                     `json:"size,omitempty"` // bytes
-	Links              uint64                     `json:"links,omitempty"`
-	LinkTarget         string                     `json:"linktarget,omitempty"`
-	LinkTargetRaw      []byte                     `json:"linktarget_raw,omitempty"` // where LinkTarget is not UTF-8
-	ExtendedAttributes []ExtendedAttribute        `json:"extended_attributes,omitempty"`
-	GenericAttributes  map[string]json.RawMessage `json:"generic_attributes,omitempty"`
-	Device             uint64                     `json:"device,omitempty"`
-	Content            []blob.ID                  `json:"content"`          // of a file: its data blobs in order, not nil
-	Subtree            blob.ID                    `json:"subtree,omitzero"` // of a directory
-	Error              string                     `json:"error,omitempty"`
+	Name               string             `json:"name"`
+	Type               Type               `json:"type"`
+	Mode               fs.FileMode        `json:"mode,omitempty"` // Go's bits, not Unix's
+	ModTime            time.Time          `json:"mtime"`
+	AccessTime         time.Time          `json:"atime"`
+	ChangeTime         time.Time          `json:"ctime"`
+	UID                uint32             `json:"uid"`
+	GID                uint32             `json:"gid"`
+	User               string             `json:"user,omitempty"`
+	Group              string             `json:"group,omitempty"`
+	Inode              uint64             `json:"inode,omitempty"`
+	DeviceID           uint64             `json:"device_id,omitempty"`
+	Size               uint64             `json:"size,omitempty"` // bytes
+	Links              uint64             `json:"links,omitempty"`
+	LinkTarget         string             `json:"linktarget,omitempty"`
+	LinkTargetRaw      []byte             `json:"linktarget_raw,omitempty"` // where LinkTarget is not UTF-8
+	ExtendedAttributes ExtendedAttributes `json:"extended_attributes,omitempty"`
+	GenericAttributes  GenericAttributes  `json:"generic_attributes,omitempty"`
+	Device             uint64             `json:"device,omitempty"`
+	Content            Content            `json:"content"`          // of a file: its data blobs in order, not nil
+	Subtree            blob.ID            `json:"subtree,omitzero"` // of a directory
+	Error              string             `json:"error,omitempty"`
 }
 
 // ExtendedAttribute is a name and value that a file system keeps with a file.
 type ExtendedAttribute struct {
 	Name  string `json:"name"`
 	Value []byte `json:"value"`
+}
+
+// Lists that hostile JSON could make many times their length in memory, so that
+// they are measured before they are decoded.
+type (
+	// Content is the IDs of a file's blobs, in order.
+	Content []blob.ID
+	// ExtendedAttributes are a file's, as its file system lists them.
+	ExtendedAttributes []ExtendedAttribute
+	// GenericAttributes are what other systems' file systems keep, by name.
+	GenericAttributes map[string]json.RawMessage
+)
+
+// MaxAttributes is how many extended, and how many generic attributes a node may
+// have.
+const MaxAttributes = 1 << 16
+
+// idText is how long an ID is as JSON: hexadecimal digits in quotes.
+const idText = 2*blob.IDSize + 2
+
+// UnmarshalJSON refuses a list with more elements than IDs could be in it.
+func (c *Content) UnmarshalJSON(text []byte) error {
+	if most := len(text)/idText + 1; bytes.Count(text, []byte{','}) > most {
+		return errors.New("content is not a list of blob IDs")
+	}
+	return json.Unmarshal(text, (*[]blob.ID)(c))
+}
+
+// UnmarshalJSON refuses more than MaxAttributes.
+func (a *ExtendedAttributes) UnmarshalJSON(text []byte) error {
+	if err := checkAttributes(text); err != nil {
+		return err
+	}
+	return json.Unmarshal(text, (*[]ExtendedAttribute)(a))
+}
+
+// UnmarshalJSON refuses more than MaxAttributes.
+func (a *GenericAttributes) UnmarshalJSON(text []byte) error {
+	if err := checkAttributes(text); err != nil {
+		return err
+	}
+	return json.Unmarshal(text, (*map[string]json.RawMessage)(a))
+}
+
+// checkAttributes counts commas, of which an attribute has one or two.
+func checkAttributes(text []byte) error {
+	if bytes.Count(text, []byte{','}) > 2*MaxAttributes {
+		return fmt.Errorf("more than %d attributes", MaxAttributes)
+	}
+	return nil
+}
+
+// memory returns about how many bytes the decoded node takes.
+func (n *Node) memory() int {
+	const node, extended, generic = 400, 48, 128
+	size := node + extended*len(n.ExtendedAttributes) + generic*len(n.GenericAttributes) + blob.IDSize*len(n.Content)
+	for _, text := range []string{n.Name, n.User, n.Group, n.LinkTarget, n.Error} {
+		size += len(text)
+	}
+	size += len(n.LinkTargetRaw)
+	for _, a := range n.ExtendedAttributes {
+		size += len(a.Name) + len(a.Value)
+	}
+	for name, value := range n.GenericAttributes {
+		size += len(name) + len(value)
+	}
+	return size
 }
 
 // DirNode returns a directory. All three of its times are mtime and all else is

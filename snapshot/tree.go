@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"jetsam/internal/strictjson"
 )
@@ -14,9 +13,12 @@ import (
 const (
 	// MaxTreeSize is the longest encoded tree, in bytes.
 	MaxTreeSize = 128 << 20
-	// MaxTreeNodes bounds the nodes of one directory, which take many times
-	// the memory of their encoding.
-	MaxTreeNodes = 1_000_000
+	// MaxTreeNodes bounds the nodes of one directory.
+	MaxTreeNodes = 500_000
+	// MaxTreeMemory bounds what the nodes of one directory take once they are
+	// decoded, in bytes: many times the length of their encoding if somebody sees
+	// to that. A tree of MaxTreeSize that a backup wrote takes less.
+	MaxTreeMemory = 200 << 20
 	// MaxDepth is how deep directories may nest below the root tree. Whoever
 	// walks trees stops there.
 	MaxDepth = 1000
@@ -76,7 +78,7 @@ func DecodeTree(data []byte) (*Tree, error) {
 	if err := strictjson.CheckDepth(data); err != nil {
 		return nil, fmt.Errorf("decode tree: %w", err)
 	}
-	t, err := decodeTree(json.NewDecoder(bytes.NewReader(data)))
+	t, err := decodeTree(data)
 	if err != nil {
 		return nil, fmt.Errorf("decode tree: %w", err)
 	}
@@ -85,26 +87,15 @@ func DecodeTree(data []byte) (*Tree, error) {
 
 // decodeTree goes through the object key by key and the list node by node, so
 // that a list of a million empty nodes fails at the first.
-func decodeTree(d *json.Decoder) (*Tree, error) {
-	if err := expect(d, json.Delim('{')); err != nil {
-		return nil, err
-	}
-	var t *Tree
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
+func decodeTree(data []byte) (t *Tree, err error) {
+	for key, value := range strictjson.Members(data) {
 		if key != "nodes" {
-			if err := d.Decode(new(json.RawMessage)); err != nil {
-				return nil, err
-			}
 			continue
 		}
 		if t != nil {
 			return nil, errors.New("it has two lists of nodes")
 		}
-		if t, err = decodeNodes(d); err != nil {
+		if t, err = decodeNodes(value); err != nil {
 			return nil, err
 		}
 	}
@@ -114,15 +105,15 @@ func decodeTree(d *json.Decoder) (*Tree, error) {
 	return t, nil
 }
 
-func decodeNodes(d *json.Decoder) (*Tree, error) {
-	if err := expect(d, json.Delim('[')); err != nil {
-		return nil, err
+func decodeNodes(list json.RawMessage) (*Tree, error) {
+	if list[0] != '[' {
+		return nil, errors.New("its nodes are no list")
 	}
 	t := &Tree{}
 	var c treeChecker
-	for d.More() {
+	for text := range strictjson.Elements(list) {
 		n := new(Node)
-		if err := d.Decode(n); err != nil {
+		if err := strictjson.Decode(text, n); err != nil {
 			return nil, fmt.Errorf("node %d: %w", len(t.Nodes), err)
 		}
 		name, err := unquote(n.Name)
@@ -135,28 +126,14 @@ func decodeNodes(d *json.Decoder) (*Tree, error) {
 		}
 		t.Nodes = append(t.Nodes, n)
 	}
-	return t, expect(d, json.Delim(']'))
-}
-
-// expect reads the next token, which must be want.
-func expect(d *json.Decoder, want json.Delim) error {
-	tok, err := d.Token()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return err
-	}
-	if tok != want {
-		return fmt.Errorf("found %.20q in place of %q", fmt.Sprint(tok), want.String())
-	}
-	return nil
+	return t, nil
 }
 
 // treeChecker looks at the nodes of one tree in turn.
 type treeChecker struct {
-	count int
-	last  string
+	count  int
+	memory int
+	last   string
 }
 
 func (c *treeChecker) next(n *Node) error {
@@ -168,6 +145,9 @@ func (c *treeChecker) next(n *Node) error {
 	}
 	if c.count == MaxTreeNodes {
 		return fmt.Errorf("more than %d nodes", MaxTreeNodes)
+	}
+	if c.memory += n.memory(); c.memory > MaxTreeMemory {
+		return fmt.Errorf("node %d, %.80q: the nodes take more than %d MiB of memory", c.count, n.Name, MaxTreeMemory>>20)
 	}
 	c.count++
 	c.last = n.Name

@@ -183,6 +183,34 @@ func TestEncodeTreeRefuses(t *testing.T) {
 	}
 }
 
+// What takes a few bytes as JSON and many in memory is measured before it is decoded.
+func TestNodesAreMeasured(t *testing.T) {
+	node := func(more string) []byte {
+		return []byte(`{"nodes":[{"name":"a","type":"file","content":[],` + more + `}]}`)
+	}
+	attributes := `"extended_attributes":[` + strings.Repeat("{},", 40_000) + `{}]`
+	var many []string
+	for i := range 110 {
+		many = append(many, fmt.Sprintf(`{"name":"%03d","type":"fifo",%s}`, i, attributes))
+	}
+	for name, c := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"extended": {node(`"extended_attributes":[` + strings.Repeat("{},", 2*MaxAttributes) + `{},{}]`), "attributes"},
+		"generic":  {node(`"generic_attributes":{` + strings.Repeat(`"":0,`, 2*MaxAttributes) + `"":0,"":0}`), "attributes"},
+		"content":  {[]byte(`{"nodes":[{"name":"a","type":"file","content":[` + strings.Repeat("null,", 100) + `null]}]}`), "blob IDs"},
+		"sum":      {[]byte(`{"nodes":[` + strings.Join(many, ",") + `]}`), "of memory"},
+	} {
+		if _, err := DecodeTree(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
+		}
+	}
+	if _, err := DecodeTree(node(attributes)); err != nil {
+		t.Errorf("40,000 attributes: %v", err)
+	}
+}
+
 func FuzzTree(f *testing.F) {
 	example, err := EncodeTree(exampleTree())
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
 )
 
@@ -20,6 +21,9 @@ const (
 	maxDocument = 64 << 20                 // of a JSON document
 	maxHeadFile = archive.MaxHead + 64<<10 // of the head, with its framing
 )
+
+// maxFileBlobs is in how many blobs a document or a head may be: each takes a read, even one that holds nothing.
+const maxFileBlobs = 1024
 
 // ErrUnsupported says that a snapshot needs a newer jetsam.
 var ErrUnsupported = errors.New("written by a newer version of jetsam")
@@ -77,13 +81,21 @@ func (d *Document) Encode() ([]byte, error) {
 	if err := enc.Encode(d); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", documentName, err)
 	}
-	return b.Bytes(), nil
+	return readable(documentName, b.Bytes())
+}
+
+// readable returns p unless no reader would take it.
+func readable(name string, p []byte) ([]byte, error) {
+	if err := strictjson.CheckForeign(p); err != nil {
+		return nil, fmt.Errorf("encode %s: it could not be read again: %w", name, err)
+	}
+	return p, nil
 }
 
 // DecodeDocument reads backup.json. A document that needs features this version lacks is ErrUnsupported.
 func DecodeDocument(p []byte) (*Document, error) {
 	var d Document
-	if err := json.Unmarshal(p, &d); err != nil {
+	if err := strictjson.UnmarshalForeign(p, &d); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", documentName, err)
 	}
 	if err := checkSupported(documentName, d.Jetsam.Format, d.Jetsam.Requires); err != nil {
@@ -151,13 +163,13 @@ func (a *Account) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", accountName, err)
 	}
-	return append(p, '\n'), nil
+	return readable(accountName, append(p, '\n'))
 }
 
 // DecodeAccount reads account.json.
 func DecodeAccount(p []byte) (*Account, error) {
 	var a Account
-	if err := json.Unmarshal(p, &a); err != nil {
+	if err := strictjson.UnmarshalForeign(p, &a); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", accountName, err)
 	}
 	if err := checkSupported(accountName, a.Format, nil); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/chunker"
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
 )
 
@@ -45,13 +46,13 @@ func encodeChunks(groups []Group) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", chunksName, err)
 	}
-	return append(p, '\n'), nil
+	return readable(chunksName, append(p, '\n'))
 }
 
 // decodeChunks reads chunks.json and holds it against the blobs of the part.
 func decodeChunks(p []byte, blobs []blob.ID) ([]Group, error) {
 	var c chunks
-	if err := json.Unmarshal(p, &c); err != nil {
+	if err := strictjson.UnmarshalForeign(p, &c); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", chunksName, err)
 	}
 	if err := checkSupported(chunksName, c.Format, nil); err != nil {

@@ -68,3 +68,15 @@ func TestSeqName(t *testing.T) {
 		}
 	}
 }
+
+// A stream's metadata may have keys that differ in case only: they are not ours to refuse.
+func TestForeignKeysMayDifferInCaseOnly(t *testing.T) {
+	doc := &Document{Config: []byte(`{"name":"S","metadata":{"Team":"a","team":"b"}}`), State: []byte(`{}`), Jetsam: Capture{Format: 1}}
+	text, err := doc.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeDocument(text); err != nil {
+		t.Error(err)
+	}
+}

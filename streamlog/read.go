@@ -1,10 +1,10 @@
 package streamlog
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 
 	"jetsam/blob"
@@ -150,15 +150,23 @@ func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
 
 // Head reads the stream's state and consumers.
 func (s *Stream) Head(ctx context.Context) (*archive.Head, error) {
-	framed, err := loadBlobs(ctx, s.src, s.head, maxHeadFile)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
+	// Blob by blob: a head may be large, and need not be in memory three times.
+	if len(s.head) > maxFileBlobs {
+		return nil, fmt.Errorf("stream %s: %s: in more than %d blobs", s.Name, headName, maxFileBlobs)
 	}
-	plain, err := archive.AppendUnframed(nil, framed)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
+	rest, size := s.head, 0
+	next := func() ([]byte, error) {
+		if len(rest) == 0 {
+			return nil, io.EOF
+		}
+		p, err := s.src.Load(ctx, blob.Handle{Kind: blob.Data, ID: rest[0]}, nil)
+		rest = rest[1:]
+		if size += len(p); err == nil && size > maxHeadFile {
+			err = fmt.Errorf("larger than %d bytes", maxHeadFile)
+		}
+		return p, err
 	}
-	h, err := archive.NewReader(bytes.NewReader(plain), archive.Limits{}).Head()
+	h, err := archive.NewReader(archive.NewStoredReader(next), archive.Limits{}).Head()
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
 	}
@@ -296,8 +304,11 @@ func loadFile(ctx context.Context, src Loader, t *snapshot.Tree, name string) ([
 	return p, nil
 }
 
-// loadBlobs returns the joined bytes of blobs, at most limit of them.
+// loadBlobs returns the joined bytes of a document's blobs, at most limit of them.
 func loadBlobs(ctx context.Context, src Loader, ids []blob.ID, limit int) ([]byte, error) {
+	if len(ids) > maxFileBlobs {
+		return nil, fmt.Errorf("in more than %d blobs", maxFileBlobs)
+	}
 	var p []byte
 	for _, id := range ids {
 		b, err := src.Load(ctx, blob.Handle{Kind: blob.Data, ID: id}, nil)

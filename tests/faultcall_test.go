@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -256,8 +255,6 @@ func sameImages(t testing.TB, want, got map[string]image) {
 	}
 }
 
-// proof says whether suites shall run at full length.
-func proof() bool { return os.Getenv("JETSAM_PROOF") != "" }
 
 // injections returns every fault of every call that a run makes, each for that call alone and for it and all that follow. Without JETSAM_PROOF
 // it is a sample of that many, no two of which are the same fault of the same kind of call.

@@ -555,8 +555,6 @@ func (p *patient) losePack(t *testing.T, id storage.ID, keep int64) []span {
 	return out
 }
 
-// proof says whether suites run in full.
-func proof() bool { return os.Getenv("JETSAM_PROOF") == "1" }
 
 // TestSalvage hurts a repository in every way that costs a stream something. A restore says exactly what is lost, and leaves nothing half
 // done; with SkipDamaged everything else comes back, as other people's code sees it, and no message more is missing than was named.

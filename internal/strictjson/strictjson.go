@@ -5,7 +5,8 @@
 // deep. Unmarshal here refuses a document that
 //
 //   - has two keys in one object that encoding/json would store in the same field,
-//   - nests deeper than MaxDepth, or
+//   - nests deeper than MaxDepth,
+//   - has more values than MaxValues, or
 //   - is followed by anything but white space.
 //
 // Unknown keys are accepted, since newer writers add them. The size of the
@@ -23,6 +24,11 @@ import (
 // the repository format needs more than six.
 const MaxDepth = 64
 
+// MaxValues is how many values a document may have, objects and arrays included. A
+// list of empty objects takes three bytes each as JSON, and up to forty times that
+// once it is decoded.
+const MaxValues = 1 << 20
+
 // ErrSyntax is what Check and Unmarshal return for bytes that are not one JSON
 // value, in place of encoding/json's error, which quotes the input.
 var ErrSyntax = errors.New("not valid JSON")
@@ -32,26 +38,48 @@ func Unmarshal(data []byte, v any) error {
 	if err := Check(data); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v)
+	return Decode(data, v)
 }
 
-// Check reports whether data is one JSON value without repeated keys and not
-// nested too deeply.
-func Check(data []byte) error {
+// maxError is how long an error may be: encoding/json quotes numbers whole.
+const maxError = 200
+
+// Decode decodes data that was checked, or is part of what was. Its errors are
+// short.
+func Decode(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	if err == nil || len(err.Error()) <= maxError {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(err.Error()[:maxError], "") + "…")
+}
+
+// UnmarshalForeign is Unmarshal for documents in which somebody else's JSON is
+// embedded: the keys of that are theirs, and may differ in case only.
+func UnmarshalForeign(data []byte, v any) error {
+	if err := CheckForeign(data); err != nil {
+		return err
+	}
+	return Decode(data, v)
+}
+
+// CheckForeign is Check without the search for repeated keys.
+func CheckForeign(data []byte) error { return check(data, false, MaxValues) }
+
+// Check reports whether data is one JSON value without repeated keys, not nested
+// too deeply and of not too many values.
+func Check(data []byte) error { return check(data, true, MaxValues) }
+
+// CheckDepth is Check without the search for repeated keys and without a bound on
+// the number of values, for documents so large that the search would cost more than
+// reading them. Decode these piece by piece: see Members and Elements.
+func CheckDepth(data []byte) error { return check(data, false, len(data)) }
+
+func check(data []byte, unique bool, values int) error {
 	if !json.Valid(data) {
 		return ErrSyntax
 	}
-	w := walker{data: data, unique: true}
-	return w.walk()
-}
-
-// CheckDepth is Check without the search for repeated keys, for documents so
-// large that the search would cost more than reading them.
-func CheckDepth(data []byte) error {
-	if !json.Valid(data) {
-		return ErrSyntax
-	}
-	w := walker{data: data}
+	w := walker{data: data, unique: unique, values: values}
 	return w.walk()
 }
 
@@ -61,6 +89,7 @@ type walker struct {
 	data   []byte
 	pos    int
 	unique bool // keys must be
+	values int  // how many more may come
 	open   []container
 }
 
@@ -77,12 +106,15 @@ func (w *walker) walk() error {
 		w.pos++
 		switch c {
 		case '{':
+			w.values--
 			w.open = append(w.open, container{object: true, wantKey: true})
 		case '[':
+			w.values--
 			w.open = append(w.open, container{})
 		case '}', ']':
 			w.open = w.open[:len(w.open)-1]
 		case ',':
+			w.values--
 			top := &w.open[len(w.open)-1]
 			top.wantKey = top.object
 		case '"':
@@ -92,6 +124,9 @@ func (w *walker) walk() error {
 		}
 		if len(w.open) > MaxDepth {
 			return fmt.Errorf("JSON is nested deeper than %d levels", MaxDepth)
+		}
+		if w.values < 0 {
+			return fmt.Errorf("JSON has more than %d values", MaxValues)
 		}
 	}
 	return nil

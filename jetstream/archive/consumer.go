@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 )
@@ -29,12 +30,12 @@ type SequencePair struct {
 // SnapshotConsumerState).
 type consumerEntry struct {
 	Config *struct {
-		Name           string   `json:"name"`
-		Durable        string   `json:"durable_name"`
-		DeliverSubject string   `json:"deliver_subject"`
-		FilterSubject  string   `json:"filter_subject"`
-		FilterSubjects []string `json:"filter_subjects"`
-		AckPolicy      string   `json:"ack_policy"`
+		Name           string          `json:"name"`
+		Durable        string          `json:"durable_name"`
+		DeliverSubject string          `json:"deliver_subject"`
+		FilterSubject  string          `json:"filter_subject"`
+		FilterSubjects json.RawMessage `json:"filter_subjects"`
+		AckPolicy      string          `json:"ack_policy"`
 	} `json:"config"`
 	State *struct {
 		Delivered   SequencePair    `json:"delivered"`
@@ -69,7 +70,10 @@ func (e *consumerEntry) state() (ConsumerState, error) {
 	if err != nil {
 		return ConsumerState{}, fmt.Errorf("consumer: redelivered: %w", err)
 	}
-	filters := e.Config.FilterSubjects
+	filters, err := filterSubjects(e.Config.FilterSubjects)
+	if err != nil {
+		return ConsumerState{}, fmt.Errorf("consumer: filter_subjects: %w", err)
+	}
 	if e.Config.FilterSubject != "" {
 		filters = append(filters, e.Config.FilterSubject)
 	}
@@ -84,6 +88,21 @@ func (e *consumerEntry) state() (ConsumerState, error) {
 		AckPending:     pending,
 		Redelivered:    redelivered,
 	}, nil
+}
+
+// filterSubjects reads a list that may be absent. Before it is decoded it is
+// measured: an empty subject takes three bytes in JSON, and many more in memory.
+func filterSubjects(raw json.RawMessage) (subjects []string, err error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	if bytes.Count(raw, []byte{','}) > MaxFilters {
+		return nil, fmt.Errorf("%w: more than %d", ErrLimit, MaxFilters)
+	}
+	if err := json.Unmarshal(raw, &subjects); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return subjects, nil
 }
 
 // countMembers counts the members of an object that may be absent or null. A

@@ -18,6 +18,8 @@ const (
 	MaxHead = 256 << 20
 	// MaxConsumers is the largest number of consumers in the head.
 	MaxConsumers = 1 << 20
+	// MaxFilters is the largest number of subjects that a consumer may filter by.
+	MaxFilters = 1 << 20
 	// MaxDepth is the deepest nesting of the head's JSON. What servers write is
 	// four levels deep.
 	MaxDepth = 64

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,9 @@ func parseDuration(text string) (time.Duration, error) {
 		if err != nil {
 			return 0, notDuration(text)
 		}
+		if n > uint64((math.MaxInt64-whole)/unit.length) {
+			return 0, notDuration(text)
+		}
 		whole += time.Duration(n) * unit.length
 		rest = after
 	}
@@ -59,7 +63,7 @@ func parseDuration(text string) (time.Duration, error) {
 		return whole, nil
 	}
 	d, err := time.ParseDuration(rest)
-	if err != nil || d < 0 {
+	if err != nil || d < 0 || d > math.MaxInt64-whole {
 		return 0, notDuration(text)
 	}
 	return whole + d, nil

@@ -1,0 +1,35 @@
+package archive
+
+import (
+	"strings"
+	"testing"
+)
+
+// FuzzConsumer: the JSON of a consumer is read without counting more than it has room for, or is one of our errors.
+func FuzzConsumer(f *testing.F) {
+	f.Add([]byte(`{"config":{"name":"C","durable_name":"C","ack_policy":"explicit","filter_subjects":["a","b.>"]},"state":{"delivered":{"consumer_seq":3,"stream_seq":18446744073709551615},"ack_floor":{},"pending":{"1":{"sequence":1,"ts":2}},"redelivered":{"1":2}}}`))
+	f.Add([]byte(`{"config":{},"state":{"pending":null,"redelivered":[]}}`))
+	f.Add([]byte(`{"config":null}`))
+	f.Add([]byte(`{"config":{"filter_subjects":[` + strings.Repeat(`"",`, 50) + `""],"filter_subject":"x"},"state":{"pending":{"a":{"b":{}}}}}`))
+	f.Add([]byte(strings.Repeat(`{"config":`, 70) + strings.Repeat(`}`, 70)))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := ParseConsumer(raw)
+		if err != nil {
+			wantOurs(t, err)
+			return
+		}
+		if c.AckPending+c.Redelivered+len(c.FilterSubjects) > len(raw) {
+			t.Fatalf("%d pending, %d redelivered, %d filters in %d bytes", c.AckPending, c.Redelivered, len(c.FilterSubjects), len(raw))
+		}
+	})
+}
+
+// A filter of a consumer takes three bytes in JSON, and sixteen at least in memory.
+func TestFiltersAreBounded(t *testing.T) {
+	raw := []byte(`{"config":{"filter_subjects":[` + strings.Repeat(`"",`, MaxFilters+1) + `""]},"state":{}}`)
+	if _, err := ParseConsumer(raw); err == nil {
+		t.Error("accepted")
+	} else {
+		wantOurs(t, err)
+	}
+}
