@@ -116,6 +116,12 @@ func TestCheckOfCraftedIndex(t *testing.T) {
 			if !slices.ContainsFunc(report.Findings, func(f Finding) bool { return strings.Contains(f.String(), tt.find) }) {
 				t.Errorf("nobody says %q: %v", tt.find, report.Findings)
 			}
+			if strings.Contains(tt.find, "in the index") {
+				plain, err := r.Check(t.Context(), CheckOptions{}, nil)
+				if err != nil || !strings.Contains(fmt.Sprint(plain.Findings), tt.find) {
+					t.Errorf("a plain check does not compare the header with the index: %v, %v", plain, err)
+				}
+			}
 			if report.Damaged() != tt.damage || len(report.Losses()) > 0 != tt.lost {
 				t.Errorf("damaged %v, lost %v: %v", report.Damaged(), report.Losses(), report.Findings)
 			}
