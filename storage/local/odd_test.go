@@ -170,7 +170,7 @@ func TestGoneWhileListing(t *testing.T) {
 }
 
 func TestLoadOfAFileThatShrinks(t *testing.T) {
-	disk := &faultFS{filesystem: osFS{}}
+	disk := &faultFS{FileSystem: osFS{}}
 	b := newBareBackend(t, disk)
 	f, _ := mustSave(t, b, storage.Pack, 1000)
 	disk.before = func(op, name string) error {
