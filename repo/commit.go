@@ -47,10 +47,7 @@ func (w *Writer) save(ctx context.Context, f storage.File, data []byte) error {
 	if err := w.lock.held(); err != nil {
 		return err
 	}
-	if err := w.repo.be.Save(ctx, f, data); err != nil {
-		return fmt.Errorf("save %v: %w", f, err)
-	}
-	return nil
+	return w.repo.be.Save(ctx, f, data) // whose errors name the file
 }
 
 // listPack notes a pack of size bytes for the next index file. If that is due it

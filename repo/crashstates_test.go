@@ -525,7 +525,7 @@ func TestCrashDuringInit(t *testing.T) {
 }
 
 // mutantLimit is how many states after each step are looked at for a mutant.
-const mutantLimit = 16
+const mutantLimit = 8
 
 // TestCrashStatesNeedEverySync takes out the syncs of one sort at a time: a promise
 // must break, or TestCrashStates proves nothing.

@@ -113,7 +113,7 @@ func (b *Backend) Close() error { return b.root.Close() }
 
 // Remove implements storage.Backend. When it returns nil the removal is durable.
 func (b *Backend) Remove(ctx context.Context, f storage.File) error {
-	if err := b.remove(ctx, f); err != nil {
+	if err := b.orGone(b.remove(ctx, f)); err != nil {
 		return fmt.Errorf("remove %v: %w", f, translate(err))
 	}
 	return nil
@@ -153,6 +153,18 @@ func (b *Backend) checkRoot() error {
 		return ErrGone
 	}
 	return nil
+}
+
+// orGone is the error of an operation in which something was missing: the file, or
+// the whole directory, if that vanished after the operation had begun.
+func (b *Backend) orGone(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if gone := b.checkRoot(); gone != nil {
+		return fmt.Errorf("%w: %w", gone, err)
+	}
+	return err
 }
 
 // path returns where f lies.

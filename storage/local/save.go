@@ -18,7 +18,7 @@ const writeSize = 4 << 20
 
 // Save implements storage.Backend.
 func (b *Backend) Save(ctx context.Context, f storage.File, data []byte) error {
-	if err := b.save(ctx, f, data); err != nil {
+	if err := b.orGone(b.save(ctx, f, data)); err != nil {
 		return fmt.Errorf("save %v: %w", f, translate(err))
 	}
 	return nil
