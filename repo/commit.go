@@ -49,8 +49,8 @@ func (w *Writer) save(ctx context.Context, f storage.File, data []byte) error {
 	if err := w.lock.held(); err != nil {
 		return err
 	}
-	if err := w.repo.be.Save(ctx, f, data); err != nil {
-		return fmt.Errorf("save %v: %w", f, err)
+	if err := w.repo.be.Save(ctx, f, data); err != nil { // which names the file
+		return err
 	}
 	return w.repo.stored(ctx, f, len(data))
 }

@@ -144,7 +144,7 @@ func (r *Repo) saveUnpacked(ctx context.Context, k storage.Kind, text []byte) (i
 		f.ID = storage.Sum(sealed)
 	}
 	if err := r.be.Save(ctx, f, sealed); err != nil {
-		return storage.ID{}, 0, fmt.Errorf("save %v: %w", f, err)
+		return storage.ID{}, 0, err // which names the file
 	}
 	return f.ID, len(sealed), nil
 }

@@ -39,7 +39,6 @@ type hostile struct {
 	large bool     // takes seconds, so it is for JETSAM_PROOF=1
 }
 
-
 // TestHostileRepositories makes each repository in a directory, and has a process of
 // its own read all of it, whose peak memory and time are measured.
 func TestHostileRepositories(t *testing.T) {

@@ -32,7 +32,6 @@ import (
 // flipStride is how many bytes lie between those that are changed where time is short. With JETSAM_PROOF=1 every bit of every byte is.
 const flipStride = 24
 
-
 // TestEveryBitMatters changes bits of a small repository of real streams, one at a time. A check with --read-data must find each
 // of them, a plain one all that are not in a pack of data, and those that are in such a pack's header. What can still be read
 // must be right.

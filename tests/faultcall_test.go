@@ -255,7 +255,6 @@ func sameImages(t testing.TB, want, got map[string]image) {
 	}
 }
 
-
 // injections returns every fault of every call that a run makes, each for that call alone and for it and all that follow. Without JETSAM_PROOF
 // it is a sample of that many, no two of which are the same fault of the same kind of call.
 func injections(t *testing.T, calls map[storagetest.Call]int, sample int) []storagetest.Injection {

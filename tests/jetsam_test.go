@@ -28,13 +28,19 @@ var cheapKDF = crypto.KDF{N: 2, R: 1, P: 1}
 func newRepo(t testing.TB, o repo.Options) (*repo.Repo, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo")
+	return newRepoIn(t, dir, o), dir
+}
+
+// newRepoIn makes a repository in that directory.
+func newRepoIn(t testing.TB, dir string, o repo.Options) *repo.Repo {
+	t.Helper()
 	be, err := local.Create(dir)
 	must(t, err)
 	t.Cleanup(func() { be.Close() })
 	o.KDF = cheapKDF
 	r, err := repo.Init(t.Context(), be, secret.New(password), o)
 	must(t, err)
-	return r, dir
+	return r
 }
 
 // connect connects to a server as jetsam does.

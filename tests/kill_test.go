@@ -14,9 +14,12 @@ import (
 	"jetsam/internal/natsd"
 )
 
-// kills is how often TestKill kills a backup: a few, or JETSAM_KILLS.
+// kills is how often TestKill kills a backup: a few, more in the long form, or JETSAM_KILLS.
 func kills(t *testing.T) int {
 	n := 8
+	if proof() {
+		n = 20
+	}
 	if s := os.Getenv("JETSAM_KILLS"); s != "" {
 		var err error
 		n, err = strconv.Atoi(s)

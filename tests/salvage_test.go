@@ -555,7 +555,6 @@ func (p *patient) losePack(t *testing.T, id storage.ID, keep int64) []span {
 	return out
 }
 
-
 // TestSalvage hurts a repository in every way that costs a stream something. A restore says exactly what is lost, and leaves nothing half
 // done; with SkipDamaged everything else comes back, as other people's code sees it, and no message more is missing than was named.
 func TestSalvage(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 
 // faultFS asks before every operation whether to fail it.
 type faultFS struct {
-	filesystem
+	FileSystem
 	before   func(op, name string) error // may be nil
 	maxWrite int                         // bytes a single write takes, 0 for all
 }
@@ -30,65 +30,65 @@ func (d *faultFS) ask(op, name string) error {
 	return nil
 }
 
-func (d *faultFS) Create(name string) (file, error) {
+func (d *faultFS) Create(name string) (OpenFile, error) {
 	if err := d.ask("create", name); err != nil {
 		return nil, err
 	}
-	return d.wrap(name)(d.filesystem.Create(name))
+	return d.wrap(name)(d.FileSystem.Create(name))
 }
 
-func (d *faultFS) Open(name string) (file, error) {
+func (d *faultFS) Open(name string) (OpenFile, error) {
 	if err := d.ask("open", name); err != nil {
 		return nil, err
 	}
-	return d.wrap(name)(d.filesystem.Open(name))
+	return d.wrap(name)(d.FileSystem.Open(name))
 }
 
-func (d *faultFS) wrap(name string) func(file, error) (file, error) {
-	return func(f file, err error) (file, error) {
+func (d *faultFS) wrap(name string) func(OpenFile, error) (OpenFile, error) {
+	return func(f OpenFile, err error) (OpenFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &faultFile{file: f, disk: d, name: name}, nil
+		return &faultFile{OpenFile: f, disk: d, name: name}, nil
 	}
 }
 
 func (d *faultFS) Mkdir(name string, mode fs.FileMode) error {
-	return ifNil(d.ask("mkdir", name), func() error { return d.filesystem.Mkdir(name, mode) })
+	return ifNil(d.ask("mkdir", name), func() error { return d.FileSystem.Mkdir(name, mode) })
 }
 
 func (d *faultFS) Link(old, name string) error {
-	return ifNil(d.ask("link", name), func() error { return d.filesystem.Link(old, name) })
+	return ifNil(d.ask("link", name), func() error { return d.FileSystem.Link(old, name) })
 }
 
 func (d *faultFS) RenameNew(old, name string) error {
-	return ifNil(d.ask("rename", name), func() error { return d.filesystem.RenameNew(old, name) })
+	return ifNil(d.ask("rename", name), func() error { return d.FileSystem.RenameNew(old, name) })
 }
 
 func (d *faultFS) Rename(old, name string) error {
-	return ifNil(d.ask("rename", name), func() error { return d.filesystem.Rename(old, name) })
+	return ifNil(d.ask("rename", name), func() error { return d.FileSystem.Rename(old, name) })
 }
 
 func (d *faultFS) Remove(name string) error {
-	return ifNil(d.ask("remove", name), func() error { return d.filesystem.Remove(name) })
+	return ifNil(d.ask("remove", name), func() error { return d.FileSystem.Remove(name) })
 }
 
 func (d *faultFS) SyncDir(name string) error {
-	return ifNil(d.ask("syncdir", name), func() error { return d.filesystem.SyncDir(name) })
+	return ifNil(d.ask("syncdir", name), func() error { return d.FileSystem.SyncDir(name) })
 }
 
 func (d *faultFS) Stat(name string) (fs.FileInfo, error) {
 	if err := d.ask("stat", name); err != nil {
 		return nil, err
 	}
-	return d.filesystem.Stat(name)
+	return d.FileSystem.Stat(name)
 }
 
 func (d *faultFS) ReadDir(name string) ([]string, error) {
 	if err := d.ask("readdir", name); err != nil {
 		return nil, err
 	}
-	return d.filesystem.ReadDir(name)
+	return d.FileSystem.ReadDir(name)
 }
 
 // ifNil returns err, or what do returns if there is none.
@@ -101,47 +101,47 @@ func ifNil(err error, do func() error) error {
 
 // faultFile is a file of a faultFS. A write that fails has written one half.
 type faultFile struct {
-	file
+	OpenFile
 	disk *faultFS
 	name string
 }
 
 func (f *faultFile) Write(p []byte) (int, error) {
 	if err := f.disk.ask("write", f.name); err != nil {
-		n, _ := f.file.Write(p[:len(p)/2])
+		n, _ := f.OpenFile.Write(p[:len(p)/2])
 		return n, err
 	}
 	if limit := f.disk.maxWrite; limit > 0 {
 		p = p[:min(len(p), limit)]
 	}
-	return f.file.Write(p)
+	return f.OpenFile.Write(p)
 }
 
 func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.disk.ask("read", f.name); err != nil {
 		return 0, err
 	}
-	return f.file.ReadAt(p, off)
+	return f.OpenFile.ReadAt(p, off)
 }
 
 func (f *faultFile) Stat() (fs.FileInfo, error) {
 	if err := f.disk.ask("fstat", f.name); err != nil {
 		return nil, err
 	}
-	return f.file.Stat()
+	return f.OpenFile.Stat()
 }
 
 func (f *faultFile) Chmod(mode fs.FileMode) error {
-	return ifNil(f.disk.ask("chmod", f.name), func() error { return f.file.Chmod(mode) })
+	return ifNil(f.disk.ask("chmod", f.name), func() error { return f.OpenFile.Chmod(mode) })
 }
 
 func (f *faultFile) Sync() error {
-	return ifNil(f.disk.ask("sync", f.name), f.file.Sync)
+	return ifNil(f.disk.ask("sync", f.name), f.OpenFile.Sync)
 }
 
 // Close closes the file in any case, as close(2) does.
 func (f *faultFile) Close() error {
-	return errors.Join(f.disk.ask("close", f.name), f.file.Close())
+	return errors.Join(f.disk.ask("close", f.name), f.OpenFile.Close())
 }
 
 // failAt returns a function that fails the k-th operation with err, and records
@@ -160,7 +160,7 @@ func failAt(k int, err error, failed *string) func(op, name string) error {
 // TestSaveFaults fails every step of Save once, on each way of naming a file, and
 // looks what is left.
 func TestSaveFaults(t *testing.T) {
-	ways := map[string]filesystem{
+	ways := map[string]FileSystem{
 		"link":   osFS{},
 		"rename": weakFS{linkErr: fs.ErrPermission},
 		"claim":  weakFS{linkErr: fs.ErrPermission, renameErr: errors.ErrUnsupported},
@@ -181,9 +181,9 @@ func TestSaveFaults(t *testing.T) {
 
 // saveWithFault saves a file, and with it the folders it is in, while its k-th
 // step fails, and reports whether there was such a step.
-func saveWithFault(t *testing.T, inner filesystem, k int, steps map[string]bool) bool {
+func saveWithFault(t *testing.T, inner FileSystem, k int, steps map[string]bool) bool {
 	t.Helper()
-	disk := &faultFS{filesystem: inner}
+	disk := &faultFS{FileSystem: inner}
 	b := newBareBackend(t, disk)
 	fault := errors.New("injected")
 	failed := ""
@@ -212,7 +212,7 @@ func saveWithFault(t *testing.T, inner filesystem, k int, steps map[string]bool)
 // TestFailedSyncIsNotRepeated holds that a file whose sync failed is thrown away:
 // a second sync of it could report success although the data is lost.
 func TestFailedSyncIsNotRepeated(t *testing.T) {
-	disk := &faultFS{filesystem: osFS{}}
+	disk := &faultFS{FileSystem: osFS{}}
 	b := newBareBackend(t, disk)
 	synced := make(map[string]int)
 	removed := make(map[string]bool)
@@ -290,7 +290,7 @@ func TestErrorsAreTranslated(t *testing.T) {
 // failEach runs each operation of a Backend once while a step of it fails.
 func failEach(t *testing.T, cause error) map[string]error {
 	t.Helper()
-	disk := &faultFS{filesystem: osFS{}}
+	disk := &faultFS{FileSystem: osFS{}}
 	b := newBareBackend(t, disk)
 	f, _ := mustSave(t, b, storage.Snapshot, 100)
 	other, data := storagetest.RandomFile(storage.Snapshot, 100)
@@ -325,7 +325,7 @@ func failEach(t *testing.T, cause error) map[string]error {
 func TestListFaults(t *testing.T) {
 	for _, k := range []storage.Kind{storage.Pack, storage.Lock, storage.Config} {
 		t.Run(k.String(), func(t *testing.T) {
-			disk := &faultFS{filesystem: osFS{}}
+			disk := &faultFS{FileSystem: osFS{}}
 			b := newBareBackend(t, disk)
 			mustSave(t, b, k, 50)
 			fault := errors.New("injected")
@@ -351,8 +351,8 @@ func TestCreateFaults(t *testing.T) {
 	steps := make(map[string]int)
 	for step := 1; ; step++ {
 		failed := ""
-		disk := &faultFS{filesystem: osFS{}, before: failAt(step, fault, &failed)}
-		b, err := create(filepath.Join(t.TempDir(), "a", "b"), disk)
+		disk := &faultFS{FileSystem: osFS{}, before: failAt(step, fault, &failed)}
+		b, err := CreateOn(filepath.Join(t.TempDir(), "a", "b"), disk)
 		if failed == "" {
 			if err != nil || b.Close() != nil {
 				t.Errorf("without a fault: %v", err)

@@ -6,11 +6,12 @@ import (
 	"os"
 )
 
-// filesystem is what a Backend needs of the operating system. Errors are
+// FileSystem is what a Backend needs of the operating system, so that tests can put
+// something in between. Errors are
 // errors.Is fs.ErrExist and fs.ErrNotExist where that is meant.
-type filesystem interface {
-	Create(name string) (file, error) // a new file for writing; never opens an existing one
-	Open(name string) (file, error)   // for reading
+type FileSystem interface {
+	Create(name string) (OpenFile, error) // a new file for writing; never opens an existing one
+	Open(name string) (OpenFile, error)   // for reading
 	Mkdir(name string, mode fs.FileMode) error
 	Link(old, name string) error      // a second name, which must be new
 	RenameNew(old, name string) error // name must be new; errors.ErrUnsupported where that cannot be had
@@ -21,8 +22,8 @@ type filesystem interface {
 	SyncDir(name string) error
 }
 
-// file is an open file.
-type file interface {
+// OpenFile is an open file of a FileSystem.
+type OpenFile interface {
 	io.WriteCloser
 	io.ReaderAt
 	Stat() (fs.FileInfo, error)
@@ -34,7 +35,10 @@ type file interface {
 // systems.
 type osFS struct{}
 
-func (osFS) Create(name string) (file, error) {
+// OS returns the operating system's file system.
+func OS() FileSystem { return osFS{} }
+
+func (osFS) Create(name string) (OpenFile, error) {
 	// A typed nil in the interface would not compare equal to nil.
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -43,7 +47,7 @@ func (osFS) Create(name string) (file, error) {
 	return f, nil
 }
 
-func (osFS) Open(name string) (file, error) {
+func (osFS) Open(name string) (OpenFile, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func (b *Backend) chooseModes() (modes, error) {
 
 // makeRoot makes the repository's directory and whatever is missing above it,
 // durably, and nothing at all if the directory holds a repository.
-func makeRoot(dir string, disk filesystem) error {
+func makeRoot(dir string, disk FileSystem) error {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (b *Backend) mkdir(dir string) error {
 
 // makeDir makes dir and the folders missing above it, durably, but none at or
 // above top: without that there is nothing to build on.
-func makeDir(disk filesystem, dir, top string, mode fs.FileMode) error {
+func makeDir(disk FileSystem, dir, top string, mode fs.FileMode) error {
 	if dir == top {
 		return ErrGone
 	}

@@ -39,7 +39,7 @@ var ErrGone = errors.New("repository directory was removed or replaced")
 // Backend is a storage.Backend in a directory.
 type Backend struct {
 	dir   string // absolute
-	disk  filesystem
+	disk  FileSystem
 	modes modes
 
 	root     *os.File    // held open, so that the identity below stays with this directory
@@ -51,18 +51,14 @@ var _ storage.Backend = (*Backend)(nil)
 // Create makes a directory, and its parents as needed, ready to hold a repository
 // and opens it. Folders that are there already are left as they are. If there is
 // a config file, and so a repository, the error is storage.ErrExist.
-func Create(dir string) (*Backend, error) { return create(dir, osFS{}) }
+func Create(dir string) (*Backend, error) { return CreateOn(dir, osFS{}) }
 
-// Open opens a directory that Create, or restic, made ready. It does not look
-// whether a repository is in it. If there is no such directory the error is
-// storage.ErrNotExist.
-func Open(dir string) (*Backend, error) { return open(dir, osFS{}) }
-
-func create(dir string, disk filesystem) (*Backend, error) {
+// CreateOn is Create on a file system of the caller's.
+func CreateOn(dir string, disk FileSystem) (*Backend, error) {
 	if err := makeRoot(dir, disk); err != nil {
 		return nil, fmt.Errorf("create repository directory %s: %w", dir, translate(err))
 	}
-	b, err := open(dir, disk)
+	b, err := OpenOn(dir, disk)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +68,13 @@ func create(dir string, disk filesystem) (*Backend, error) {
 	return b, nil
 }
 
-func open(dir string, disk filesystem) (*Backend, error) {
+// Open opens a directory that Create, or restic, made ready. It does not look
+// whether a repository is in it. If there is no such directory the error is
+// storage.ErrNotExist.
+func Open(dir string) (*Backend, error) { return OpenOn(dir, osFS{}) }
+
+// OpenOn is Open on a file system of the caller's.
+func OpenOn(dir string, disk FileSystem) (*Backend, error) {
 	b, err := openRoot(dir, disk)
 	if err != nil {
 		return nil, fmt.Errorf("open repository directory %s: %w", dir, translate(err))
@@ -80,7 +82,7 @@ func open(dir string, disk filesystem) (*Backend, error) {
 	return b, nil
 }
 
-func openRoot(dir string, disk filesystem) (*Backend, error) {
+func openRoot(dir string, disk FileSystem) (*Backend, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -111,7 +113,7 @@ func (b *Backend) Close() error { return b.root.Close() }
 
 // Remove implements storage.Backend. When it returns nil the removal is durable.
 func (b *Backend) Remove(ctx context.Context, f storage.File) error {
-	if err := b.remove(ctx, f); err != nil {
+	if err := b.orGone(b.remove(ctx, f)); err != nil {
 		return fmt.Errorf("remove %v: %w", f, translate(err))
 	}
 	return nil
@@ -151,6 +153,18 @@ func (b *Backend) checkRoot() error {
 		return ErrGone
 	}
 	return nil
+}
+
+// orGone is the error of an operation in which something was missing: the file, or
+// the whole directory, if that vanished after the operation had begun.
+func (b *Backend) orGone(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if gone := b.checkRoot(); gone != nil {
+		return fmt.Errorf("%w: %w", gone, err)
+	}
+	return err
 }
 
 // path returns where f lies.

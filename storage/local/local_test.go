@@ -22,9 +22,9 @@ func newBackend(t *testing.T) *Backend {
 }
 
 // newBareBackend opens a repository directory without any folders, over disk.
-func newBareBackend(t *testing.T, disk filesystem) *Backend {
+func newBareBackend(t *testing.T, disk FileSystem) *Backend {
 	t.Helper()
-	return keep(t)(open(t.TempDir(), disk))
+	return keep(t)(OpenOn(t.TempDir(), disk))
 }
 
 // keep closes a backend when the test ends.
@@ -86,17 +86,17 @@ func temporaries(t *testing.T, dir string) []string {
 func TestConformance(t *testing.T) {
 	tests := []struct {
 		name string
-		disk filesystem
+		disk FileSystem
 	}{
 		{"folders made on demand", osFS{}},
 		{"no hard links", weakFS{linkErr: fs.ErrPermission}},
 		{"no hard links, no exclusive rename", weakFS{linkErr: errors.ErrUnsupported, renameErr: errors.ErrUnsupported}},
-		{"short writes", &faultFS{filesystem: osFS{}, maxWrite: 100_000}},
+		{"short writes", &faultFS{FileSystem: osFS{}, maxWrite: 100_000}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			storagetest.Run(t, func(t *testing.T) storage.Backend {
-				b, err := open(t.TempDir(), tt.disk)
+				b, err := OpenOn(t.TempDir(), tt.disk)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -255,7 +255,7 @@ func TestCancelWhileWriting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	writes := 0
-	disk := &faultFS{filesystem: osFS{}}
+	disk := &faultFS{FileSystem: osFS{}}
 	b := newBareBackend(t, disk)
 	disk.before = func(op, _ string) error {
 		if op == "write" {

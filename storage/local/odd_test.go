@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -148,6 +149,35 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestGoneWhileSaving takes the directory away in the middle of a save: that too is
+// ErrGone, and not a file that does not exist.
+func TestGoneWhileSaving(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows keeps open directories in place")
+	}
+	for _, step := range []string{"create", "link", "remove", "syncdir"} {
+		t.Run(step, func(t *testing.T) {
+			disk := &faultFS{FileSystem: osFS{}}
+			b := newBareBackend(t, disk)
+			mustSave(t, b, storage.Lock, 10) // makes the folder
+			f, data := storagetest.RandomFile(storage.Lock, 100)
+			disk.before = func(op, _ string) error {
+				if op != step {
+					return nil
+				}
+				disk.before = nil
+				return os.Rename(b.dir, b.dir+".old")
+			}
+			if err := b.Save(t.Context(), f, data); !errors.Is(err, ErrGone) || errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("error is %v", err)
+			}
+			if _, err := os.Stat(b.dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("something was made there: %v", err)
+			}
+		})
+	}
+}
+
 func TestGoneWhileListing(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows keeps open directories in place")
@@ -170,7 +200,7 @@ func TestGoneWhileListing(t *testing.T) {
 }
 
 func TestLoadOfAFileThatShrinks(t *testing.T) {
-	disk := &faultFS{filesystem: osFS{}}
+	disk := &faultFS{FileSystem: osFS{}}
 	b := newBareBackend(t, disk)
 	f, _ := mustSave(t, b, storage.Pack, 1000)
 	disk.before = func(op, name string) error {

@@ -18,7 +18,7 @@ const writeSize = 4 << 20
 
 // Save implements storage.Backend.
 func (b *Backend) Save(ctx context.Context, f storage.File, data []byte) error {
-	if err := b.save(ctx, f, data); err != nil {
+	if err := b.orGone(b.save(ctx, f, data)); err != nil {
 		return fmt.Errorf("save %v: %w", f, translate(err))
 	}
 	return nil
@@ -70,7 +70,7 @@ func (b *Backend) writeTemp(ctx context.Context, path string, data []byte) (stri
 }
 
 // createFile makes a new file and, if need be, the folders above it.
-func (b *Backend) createFile(name string) (file, error) {
+func (b *Backend) createFile(name string) (OpenFile, error) {
 	f, err := b.disk.Create(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
@@ -84,7 +84,7 @@ func (b *Backend) createFile(name string) (file, error) {
 // fill writes data, makes sure that it is all there, and syncs it. A sync that
 // failed is never tried again on the same file: the kernel may have dropped the
 // pages it could not write and report success the second time.
-func (b *Backend) fill(ctx context.Context, f file, data []byte) error {
+func (b *Backend) fill(ctx context.Context, f OpenFile, data []byte) error {
 	if err := write(ctx, f, data); err != nil {
 		return err
 	}
