@@ -96,7 +96,7 @@ var errRecreated = errors.New("deleted and created again while it was read")
 // captureOnce captures a stream; again says that there will be no other attempt.
 func (b *run) captureOnce(ctx context.Context, name string, again bool) (*capture, error) {
 	began := time.Now()
-	before, err := b.conn.Stream(ctx, name)
+	before, err := b.look(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("look at the stream before its capture: %w", err)
 	}
@@ -173,8 +173,30 @@ func (b *run) messages(name string, in *archive.Reader, state archive.State, g *
 	}
 }
 
-// judge compares what came with how the stream stands now.
-func (b *run) judge(ctx context.Context, before *jetstream.StreamInfo, state archive.State, m *streamlog.Messages, g *gaps) (verdict, error) {
+// view is a stream as it stands at one time.
+type view struct {
+	*jetstream.StreamInfo
+	dead dead
+	many bool // too many sequences are gone for dead to be known
+}
+
+// look asks how a stream stands.
+func (b *run) look(ctx context.Context, name string) (v view, err error) {
+	v.StreamInfo, err = b.conn.Stream(ctx, name)
+	if err != nil {
+		return view{}, err
+	}
+	if v.many = v.Deleted > maxDeleted; v.Deleted > 0 && !v.many {
+		if v.StreamInfo, v.dead.deleted, err = b.conn.StreamDeleted(ctx, name); err != nil {
+			return view{}, err
+		}
+	}
+	v.dead.first = v.FirstSeq
+	return v, nil
+}
+
+// judge compares what came with how the stream stood before and stands now.
+func (b *run) judge(ctx context.Context, before view, state archive.State, m *streamlog.Messages, g *gaps) (verdict, error) {
 	if err := possible(state, m); err != nil {
 		return verdict{}, err
 	}
@@ -189,16 +211,18 @@ func (b *run) judge(ctx context.Context, before *jetstream.StreamInfo, state arc
 	if m.Count == state.Messages {
 		return verdict{}, nil
 	}
-	if g.many || after.Deleted > maxDeleted {
-		now, err := archive.ParseState(after.State)
-		return reconcileCounts(state, m, now), err
-	}
-	after, deleted, err := b.conn.StreamDeleted(ctx, before.Name)
+	now, err := b.look(ctx, before.Name)
 	if err != nil {
 		return verdict{}, fmt.Errorf("ask for the sequences that the stream lost: %w", err)
 	}
-	now, err := archive.ParseState(after.State)
-	return reconcile(state, m, g, now, dead{now.FirstSeq, deleted}, after.StreamSettings), err
+	nowState, err := archive.ParseState(now.State)
+	if err != nil {
+		return verdict{}, err
+	}
+	if g.many || before.many || now.many {
+		return reconcileCounts(state, m, nowState), nil
+	}
+	return reconcile(state, m, g, nowState, before.dead, now.dead, now.StreamSettings), nil
 }
 
 // save stores the stream's directory.

@@ -6,7 +6,7 @@ import "slices"
 // Past them only counts are compared.
 const (
 	maxGaps    = 4 << 20
-	maxDeleted = 4 << 20
+	maxDeleted = 2 << 20
 )
 
 // span is a run of sequences, both ends included.
@@ -44,11 +44,11 @@ func (g *gaps) add(s span) {
 	g.runs = append(g.runs, s)
 }
 
-// from is how many sequences of the gaps are seq or higher.
-func (g *gaps) from(seq uint64) (n uint64) {
+// since is how many sequences of the gaps are seq or higher and were alive before, as far as that is known.
+func (g *gaps) since(seq uint64, before dead) (n uint64) {
 	for _, r := range g.runs {
 		if r.to >= seq {
-			n += r.to - max(r.from, seq) + 1
+			n += before.alive(span{max(r.from, seq), r.to})
 		}
 	}
 	return n

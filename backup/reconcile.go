@@ -42,8 +42,8 @@ func reconcileCounts(state archive.State, m *streamlog.Messages, now archive.Sta
 	return verdict{removed: missing}
 }
 
-// reconcile judges by the very sequences: g are those that did not come, and d those that the stream does not have afterwards.
-func reconcile(state archive.State, m *streamlog.Messages, g *gaps, now archive.State, d dead, settings jetstream.StreamSettings) verdict {
+// reconcile judges by the very sequences: g are those that did not come, before and after those that the stream did not have.
+func reconcile(state archive.State, m *streamlog.Messages, g *gaps, now archive.State, before, after dead, settings jetstream.StreamSettings) verdict {
 	missing := state.Messages - m.Count
 	if missing == 0 {
 		return verdict{}
@@ -51,18 +51,18 @@ func reconcile(state archive.State, m *streamlog.Messages, g *gaps, now archive.
 	if now.LastSeq < state.LastSeq {
 		return verdict{torn: wentBack(missing, state, now)}
 	}
-	some, lost := d.lost(g, 5)
+	some, lost := after.lost(g, 5)
 	if lost > 0 {
 		return verdict{
 			removed: missing - min(missing, lost),
 			torn:    fmt.Sprintf("%s that the stream still counts did not come, at sequence %s: the server cannot read them, or does not send them", messages(lost), spans(some)),
 		}
 	}
-	firstDied := d.firstDied(g, m.First, state.LastSeq)
-	if firstDied == 0 || m.Count == 0 || g.from(firstDied) <= holes(state) {
+	firstDied := after.firstDied(g, m.First, state.LastSeq)
+	if firstDied == 0 || m.Count == 0 || g.since(firstDied, before) == 0 {
 		return verdict{removed: missing} // nothing that came was removed before something that did not come
 	}
-	died := missing + m.Count - min(m.Count, d.alive(span{state.FirstSeq, state.LastSeq}))
+	died := missing + m.Count - min(m.Count, after.alive(span{state.FirstSeq, state.LastSeq}))
 	if replaced(died, state, now, settings) {
 		return verdict{removed: missing}
 	}
@@ -76,15 +76,6 @@ func reconcile(state archive.State, m *streamlog.Messages, g *gaps, now archive.
 
 func wentBack(missing uint64, state, now archive.State) string {
 	return fmt.Sprintf("%s missing: the stream's last sequence went back from %d to %d meanwhile", messages(missing), state.LastSeq, now.LastSeq)
-}
-
-// holes is how many sequences between the first and the last of a state had no message.
-func holes(s archive.State) uint64 {
-	if s.Messages == 0 || s.FirstSeq > s.LastSeq {
-		return 0
-	}
-	n := s.LastSeq - s.FirstSeq + 1
-	return n - min(n, s.Messages)
 }
 
 // replaced reports whether newer messages of the same subjects can have removed so many: each at most as many as a subject keeps.

@@ -50,6 +50,7 @@ func TestReconcile(t *testing.T) {
 		came     []uint64
 		now      archive.State
 		deleted  []uint64
+		holes    []uint64 // of those, which the stream had not from the beginning
 		settings jetstream.StreamSettings
 		removed  uint64
 		torn     string // a part of it
@@ -70,15 +71,16 @@ func TestReconcile(t *testing.T) {
 		{name: "the end left out", state: state, came: through(1, 99), now: now(120, 1, 120), torn: "at sequence 100:"},
 		{name: "as many left out as expired later", state: state, came: through(1, 100, 70, 71, 72), now: now(97, 4, 100), torn: "3 messages that the stream still counts"},
 		{name: "went back", state: state, came: through(1, 80), now: now(50, 1, 50), torn: "went back from 100 to 50"},
-		{name: "old holes", state: holed, came: through(1, 100, 1, 2, 3, 20, 21, 22, 90, 91, 92, 93), now: now(90, 1, 100), deleted: []uint64{20, 21, 22, 90, 91, 92, 93}},
-		{name: "old holes, and the oldest expired", state: archive.State{Messages: 95, FirstSeq: 1, LastSeq: 100}, came: through(11, 100, 50, 51, 52, 53, 54), now: now(75, 21, 100), deleted: []uint64{50, 51, 52, 53, 54}, removed: 10},
+		{name: "old holes", state: holed, came: through(1, 100, 1, 2, 3, 20, 21, 22, 90, 91, 92, 93), now: now(90, 1, 100), deleted: []uint64{20, 21, 22, 90, 91, 92, 93}, holes: []uint64{1, 2, 3, 20, 21, 22, 90, 91, 92, 93}},
+		{name: "old holes, and the oldest expired", state: archive.State{Messages: 95, FirstSeq: 1, LastSeq: 100}, came: through(11, 100, 50, 51, 52, 53, 54), now: now(75, 21, 100), deleted: []uint64{50, 51, 52, 53, 54}, holes: []uint64{50, 51, 52, 53, 54}, removed: 10},
+		{name: "old holes, and two more behind one that came", state: archive.State{Messages: 95, FirstSeq: 1, LastSeq: 100}, came: through(1, 100, 20, 21, 22, 23, 24, 90, 91), now: now(92, 1, 100), deleted: []uint64{20, 21, 22, 23, 24, 70, 90, 91}, holes: []uint64{20, 21, 22, 23, 24}, removed: 2, torn: "2 messages purged"},
 		{name: "keys overwritten", state: state, came: through(1, 100, 60), now: now(100, 1, 102), deleted: []uint64{50, 60}, settings: history, removed: 1},
 		{name: "keys purged, not overwritten", state: state, came: through(1, 40), now: now(1, 101, 101), settings: history, removed: 60, torn: "60 messages purged"},
 		{name: "jobs done", state: state, came: through(1, 100, 60), now: now(98, 1, 100), deleted: []uint64{50, 60}, settings: queue, removed: 1, torn: "1 message purged"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, g := taken(c.state, c.came)
-			v := reconcile(c.state, m, g, c.now, dead{c.now.FirstSeq, c.deleted}, c.settings)
+			v := reconcile(c.state, m, g, c.now, dead{c.state.FirstSeq, c.holes}, dead{c.now.FirstSeq, c.deleted}, c.settings)
 			if v.removed != c.removed {
 				t.Errorf("removed %d, want %d", v.removed, c.removed)
 			}
@@ -136,7 +138,7 @@ func TestReconcileMissesNothing(t *testing.T) {
 			}
 		}
 		m, g := taken(state, came)
-		v := reconcile(state, m, g, archive.State{Messages: alive, FirstSeq: nowFirst, LastSeq: last}, dead{nowFirst, deleted}, jetstream.StreamSettings{})
+		v := reconcile(state, m, g, archive.State{Messages: alive, FirstSeq: nowFirst, LastSeq: last}, dead{first, nil}, dead{nowFirst, deleted}, jetstream.StreamSettings{})
 		what := fmt.Sprintf("stream %d to %d with %d messages, came %v, now from %d without %v", first, last, state.Messages, came, nowFirst, deleted)
 		if says := strings.HasPrefix(v.torn, messages(hidden)+" that the stream still counts did not come"); hidden > 0 && !says {
 			t.Fatalf("%s: %d are missing: %+v", what, hidden, v)

@@ -173,7 +173,34 @@ func (c *Conn) streamRequest(ctx context.Context, verb, name string, body []byte
 	if err != nil {
 		return nil, err
 	}
-	return parseStreamInfo(raw)
+	s, err := parseStreamInfo(raw)
+	if err == nil && s.Name != name {
+		return nil, wrongName(s.Name)
+	}
+	return s, err
+}
+
+// isNamed wants config to be that of the stream with this name.
+func isNamed(config json.RawMessage, name string) error {
+	got, err := streamName(fmt.Appendf(nil, `{"config":%s}`, orNull(config)))
+	if err != nil {
+		return fmt.Errorf("decode answer: %w", err)
+	}
+	if got != name {
+		return wrongName(got)
+	}
+	return nil
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+func wrongName(got string) error {
+	return fmt.Errorf("the server answered with the configuration of %q, another stream", printable(got))
 }
 
 // DeleteStream deletes a stream with its messages and consumers. If there is none of that name the error is
