@@ -1,7 +1,10 @@
 package tests
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -9,10 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/blob"
 	"jetsam/internal/natsd"
+	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/snapshot"
@@ -212,4 +218,50 @@ func TestPurgeInMidCapture(t *testing.T) {
 			})
 		}
 	}
+}
+
+// stored is a stream's archive in the newest snapshot, put together as a server would send it and read by the server's own package.
+func stored(t testing.TB, r *repo.Repo, stream string) image {
+	t.Helper()
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	sn, err := r.Snapshot(t.Context(), "latest", snapshot.Filter{})
+	must(t, err)
+	held, err := streamlog.Open(t.Context(), rd, sn.Tree)
+	must(t, err)
+	for _, s := range held.Streams {
+		if s.Name == stream {
+			return read(t, rd, s)
+		}
+	}
+	t.Fatalf("stream %s is not in the newest snapshot", stream)
+	return image{}
+}
+
+func read(t testing.TB, rd *repo.Reader, s *streamlog.Stream) image {
+	t.Helper()
+	head, err := s.Head(t.Context())
+	must(t, err)
+	all := head.Append(nil)
+	var im image
+	for part, err := range s.Parts(t.Context()) {
+		must(t, err)
+		for _, id := range part.Blobs {
+			framed, err := rd.Load(t.Context(), blob.Handle{Kind: blob.Data, ID: id}, nil)
+			must(t, err)
+			plain, err := io.ReadAll(s2.NewReader(bytes.NewReader(framed)))
+			must(t, err)
+			all = append(all, plain...)
+		}
+	}
+	im.readArchive(t, io.MultiReader(bytes.NewReader(all), bytes.NewReader(make([]byte, 5))))
+	return im
+}
+
+// stateOf reads a stream's state.
+func stateOf(t testing.TB, raw json.RawMessage) archive.State {
+	t.Helper()
+	s, err := archive.ParseState(raw)
+	must(t, err)
+	return s
 }
