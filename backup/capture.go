@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"jetsam/blob"
@@ -47,7 +48,7 @@ func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture
 // tryCapture captures a stream, and once more where that broke off or is torn.
 func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 	if b.outage.over(b.patience()) && !b.conn.Connected() {
-		return nil, jetstream.ErrConnectionLost
+		return nil, fmt.Errorf("not tried, the server has been away for more than %v: %w", b.patience(), jetstream.ErrConnectionLost)
 	}
 	first, err := b.captureOnce(ctx, name, false)
 	if err == nil && first.Torn == "" || ctx.Err() != nil || final(err) {
@@ -109,10 +110,11 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	if err != nil {
 		return nil, err
 	}
-	in := archive.NewReader(archive.Decompress(snap, wireLimit(state)), archive.Limits{})
+	source := &tap{r: snap}
+	in := archive.NewReader(archive.Decompress(source, wireLimit(state)), archive.Limits{})
 	head, err := in.Head()
 	if err != nil {
-		return nil, err
+		return nil, source.why(err)
 	}
 	if err := sameState(state, head); err != nil {
 		return nil, err
@@ -120,7 +122,7 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	g := newGaps(state.FirstSeq)
 	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), b.messages(name, in, state, g))
 	if err != nil {
-		return nil, err
+		return nil, source.why(err)
 	}
 	c := &capture{StreamResult: StreamResult{
 		Name: name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers), Captured: began,
@@ -134,6 +136,28 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	}
 	c.Removed, c.Torn = v.removed, v.torn
 	return c, b.save(ctx, c, snap, head, m, before.Created)
+}
+
+// tap remembers why a snapshot ended. Where in the archive that was noticed says nothing: what was read by then waits in buffers.
+type tap struct {
+	r   io.Reader
+	err error
+}
+
+func (t *tap) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if err != nil && err != io.EOF {
+		t.err = err
+	}
+	return n, err
+}
+
+// why is err, or the error of the snapshot that err comes from.
+func (t *tap) why(err error) error {
+	if t.err != nil && errors.Is(err, t.err) {
+		return t.err
+	}
+	return err
 }
 
 func (b *run) snapshotOptions() jetstream.SnapshotOptions {

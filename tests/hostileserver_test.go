@@ -324,7 +324,7 @@ func TestHostileAnswers(t *testing.T) {
 	}{
 		{"streams without end", "STREAM.LIST", endless("streams", math.MaxInt32, func(n int) string { return strings.Replace(hostileInfo, `"S"`, fmt.Sprintf(`"S%d"`, n), 1) }), "limit"},
 		{"large streams without end", "STREAM.LIST", endless("streams", 1<<20, func(n int) string {
-			return strings.Replace(hostileInfo, `"S"`, fmt.Sprintf(`"S%d","description":"%s"`, n, strings.Repeat("d", 4000)), 1)
+			return strings.Replace(hostileInfo, `"S"`, fmt.Sprintf(`"S%d","description":"%s"`, n, strings.Repeat("d", 16_000)), 1)
 		}), "limit"},
 		{"missing streams without end", "STREAM.LIST", endless("missing", math.MaxInt32, func(n int) string { return fmt.Sprintf(`"S%d"`, n) }), "limit"},
 		{"the same page for ever", "STREAM.LIST", func([]byte) string { return `{"total":1000000,"streams":[` + hostileInfo + `]}` }, "list changed"},
@@ -377,5 +377,27 @@ func wantHostile(t testing.TB, err error, says string) {
 	}
 	if errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("the connection broke before anything was tried: %v", err)
+	}
+}
+
+// TestUnknownSettingsAreKept backs up a stream of a server from the future: every byte of its configuration is in the snapshot, and every message.
+func TestUnknownSettingsAreKept(t *testing.T) {
+	const config = `{"name":"S","from_the_future":{"deep":[1,2.50,{"x":null}]},"subjects":["s"],"big":18446744073709551615,"storage":"file"}`
+	h := newHostile(t)
+	h.account(t, `{"config":`+config+`,"state":`+hostileState+`}`, func(deliver string) {
+		h.chunk(deliver, 1, forged(t, hostileState, true, 1, 2, 3))
+		h.end(deliver, "204", "")
+	})
+	r := memoryRepo(t)
+	res, err := backup.Run(t.Context(), connectTo(t, h.url), r, backup.Options{Selection: allStreams})
+	must(t, err)
+	if len(res.Failed()) > 0 {
+		t.Fatalf("%+v", res.Failed())
+	}
+	if got := string(document(t, r, "S").Config); got != config {
+		t.Errorf("configuration\n%s, want\n%s", got, config)
+	}
+	if n := len(stored(t, r, "S").Messages); n != 3 {
+		t.Errorf("%d messages", n)
 	}
 }

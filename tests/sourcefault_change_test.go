@@ -3,6 +3,8 @@ package tests
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +32,10 @@ var busyStreams = map[string]struct {
 }
 
 // pushSmall publishes 2000 messages, and with them pushes as many out.
-func pushSmall(t testing.TB, s *source) { s.publish(t, "s.0", 1000, text); s.publish(t, "s.1", 1000, text) }
+func pushSmall(t testing.TB, s *source) {
+	s.publish(t, "s.0", 1000, text)
+	s.publish(t, "s.1", 1000, text)
+}
 
 // TestBackupUnderLoad backs up streams that take and lose messages meanwhile. All of them end well: what was overtaken is read again,
 // and of a stream whose messages replace each other, what is left is as good as it can be.
@@ -251,6 +256,29 @@ func TestRefusalNamesTheSubject(t *testing.T) {
 				t.Errorf("it does not name %s", subject)
 			}
 			noSnapshot(t, r)
+		})
+	}
+}
+
+// TestHighSequences backs up sequences up to the highest that servers keep, and says of higher ones what will become of them.
+func TestHighSequences(t *testing.T) {
+	for _, c := range []struct {
+		first uint64
+		warns bool
+	}{{1<<62 - 5, false}, {1<<62 - 1, true}, {1<<63 + 1, true}} {
+		t.Run(fmt.Sprint(c.first), func(t *testing.T) {
+			src := startServer(t, natsd.Options{})
+			src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, FirstSeq: c.first, Storage: jetstream.MemoryStorage})
+			src.publish(t, "s", 4, text)
+			r, dir := newRepo(t, repo.Options{})
+			out := command{repo: dir, env: []string{"NATS_URL=" + src.URL()}}.run(t, 0, "backup", "--all")
+			if strings.Contains(out, "warning: stream S has sequences of 2^62") != c.warns {
+				t.Errorf("it says %s", out)
+			}
+			want := lookAt(t, src, "S")
+			if got := stored(t, r, "S"); !slices.Equal(got.Messages, want.Messages) || len(got.Messages) != 4 {
+				t.Errorf("%q, want %q", got.Messages, want.Messages)
+			}
 		})
 	}
 }

@@ -224,6 +224,9 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 	return partialBackup(res)
 }
 
+// lostSequence is the first sequence that servers lose: the two highest bits of one are marks in their stores (nats-server 2.15, filestore.go).
+const lostSequence = 1 << 62
+
 // warnOfStreams tells of each stream that is not in the snapshot, or not whole.
 func (p *program) warnOfStreams(streams []backup.StreamResult) {
 	for _, s := range streams {
@@ -236,6 +239,9 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 			p.out.detail("stream %s was read a second time and is whole; the first time it was not: %s", s.Name, s.Retried)
 		case s.Removed > 0:
 			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
+		}
+		if s.Err == nil && s.LastSeq >= lostSequence {
+			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)
 		}
 	}
 }
