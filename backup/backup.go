@@ -39,6 +39,9 @@ type Options struct {
 	Concurrency int            // streams captured at a time; 0: as many as there are processors, at most four
 	Time        time.Time      // of the snapshot; zero: when the run began
 	IdleTimeout time.Duration  // how long a server may send nothing; 0: the default of package jetstream
+	Patience    time.Duration  // how long to wait for a server that went away, once a run; 0: 30 s
+	ChunkSize   int            // bytes that a server sends at a time; 0: the default of package jetstream
+	WindowSize  int            // bytes that it sends ahead; 0: the default of package jetstream
 	Progress    func(Progress) // called from several goroutines, often; must be quick
 }
 
@@ -74,7 +77,8 @@ type StreamResult struct {
 	Consumers int
 	NewBytes  uint64 // stored bytes that the repository did not have
 	Removed   uint64 // messages that the server removed while the stream was captured
-	Torn      string // why messages may be missing that the server did not remove; empty: none are
+	Torn      string // why what was captured is not the stream as it was at one time; empty: it is
+	Retried   string // why the first attempt was not taken; empty: it was
 	Captured  time.Time
 	Took      time.Duration
 	Err       error // why it is not in the snapshot
@@ -147,6 +151,7 @@ type run struct {
 	account jetstream.AccountInfo
 	o       Options
 	began   time.Time
+	outage  outage
 }
 
 func (b *run) run(ctx context.Context, streams []*jetstream.StreamInfo) (*Result, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"jetsam/blob"
@@ -13,9 +14,6 @@ import (
 	"jetsam/snapshot"
 	"jetsam/streamlog"
 )
-
-// attempts is how often a capture is tried that breaks off or is torn.
-const attempts = 2
 
 // capture is one stream's capture: its result, and the directory that was stored.
 type capture struct {
@@ -31,27 +29,13 @@ func (e errStorage) Unwrap() error { return e.error }
 // capture stores one stream. A failure of the stream's own is in the capture; the error is one that ends the run.
 func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture, error) {
 	began := time.Now()
-	var c, torn *capture
-	var err error
-	for try := 1; try <= attempts; try++ {
-		c, err = b.captureOnce(ctx, info.Name)
-		var fatal errStorage
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if errors.As(err, &fatal) {
-			return nil, fatal.error
-		}
-		if err == nil && c.Torn == "" || final(err) {
-			break
-		}
-		if err == nil {
-			torn = c
-		}
+	c, err := b.tryCapture(ctx, info.Name)
+	var fatal errStorage
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	if err != nil && torn != nil {
-		// Part of the stream is better than nothing of it; that it is torn is marked, and said.
-		c, err = torn, nil
+	if errors.As(err, &fatal) {
+		return nil, fatal.error
 	}
 	if err != nil {
 		c = &capture{StreamResult: StreamResult{Name: info.Name, Err: fmt.Errorf("stream %s: %w", info.Name, err)}}
@@ -61,15 +45,63 @@ func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture
 	return c, nil
 }
 
+// tryCapture captures a stream, and once more where that broke off or is torn.
+func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
+	if b.outage.over(b.patience()) && !b.conn.Connected() {
+		return nil, fmt.Errorf("not tried, the server has been away for more than %v: %w", b.patience(), jetstream.ErrConnectionLost)
+	}
+	first, err := b.captureOnce(ctx, name, false)
+	if err == nil && first.Torn == "" || ctx.Err() != nil || final(err) {
+		return first, err
+	}
+	if errors.Is(err, jetstream.ErrUnreachable) {
+		b.awaitServer(ctx, name)
+	}
+	second, err2 := b.captureOnce(ctx, name, true)
+	switch {
+	case err2 == nil:
+		second.Retried = whyAgain(first, err)
+		return second, nil
+	case err == nil && !fatal(err2):
+		// Part of the stream is better than nothing of it; that it is torn is marked, and said.
+		first.Retried = "the second attempt failed: " + err2.Error()
+		return first, nil
+	case !final(err2) && !fatal(err2) && err != nil && err.Error() != err2.Error():
+		return nil, fmt.Errorf("%w (the first attempt: %w)", err2, err)
+	}
+	return nil, err2
+}
+
+// whyAgain says what was wrong with a first attempt.
+func whyAgain(c *capture, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "torn: " + c.Torn
+}
+
+func fatal(err error) bool {
+	var f errStorage
+	return errors.As(err, &f)
+}
+
 // final says whether trying again cannot help.
 func final(err error) bool {
 	var denied *jetstream.PermissionError
-	return errors.As(err, &denied) || errors.Is(err, jetstream.ErrStreamNotFound)
+	return fatal(err) || errors.As(err, &denied) || errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
-func (b *run) captureOnce(ctx context.Context, name string) (*capture, error) {
+// errRecreated: which of the two streams was captured cannot be told.
+var errRecreated = errors.New("deleted and created again while it was read")
+
+// captureOnce captures a stream; again says that there will be no other attempt.
+func (b *run) captureOnce(ctx context.Context, name string, again bool) (*capture, error) {
 	began := time.Now()
-	snap, err := b.conn.Snapshot(ctx, name, jetstream.SnapshotOptions{NoConsumers: b.o.NoConsumers, IdleTimeout: b.o.IdleTimeout})
+	before, err := b.look(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("look at the stream before its capture: %w", err)
+	}
+	snap, err := b.conn.Snapshot(ctx, name, b.snapshotOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -78,33 +110,143 @@ func (b *run) captureOnce(ctx context.Context, name string) (*capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := archive.NewReader(archive.Decompress(snap, wireLimit(state)), archive.Limits{})
+	source := &tap{r: snap}
+	in := archive.NewReader(archive.Decompress(source, wireLimit(state)), archive.Limits{})
 	head, err := in.Head()
 	if err != nil {
+		return nil, source.why(err)
+	}
+	if err := sameState(state, head); err != nil {
 		return nil, err
 	}
-	meter := b.meter(name, state)
-	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), func() (*archive.Message, error) {
-		msg, err := in.Next()
-		if err == nil {
-			meter.add(msg)
-		}
-		return msg, err
-	})
+	g := newGaps(state.FirstSeq)
+	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), b.messages(name, in, state, g))
 	if err != nil {
-		return nil, err
+		return nil, source.why(err)
 	}
 	c := &capture{StreamResult: StreamResult{
 		Name: name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers), Captured: began,
 	}}
-	after, err := b.conn.Stream(ctx, name)
+	v, err := b.judge(ctx, before, state, m, g)
 	if err != nil {
-		return nil, fmt.Errorf("look at the stream again after its capture: %w", err)
-	}
-	if c.Removed, c.Torn, err = reconcile(state, m, after); err != nil {
 		return nil, err
 	}
-	return c, b.save(ctx, c, snap, head, m, after.Created)
+	if again && v.usual {
+		v.torn = "" // as every capture of such a stream would be
+	}
+	c.Removed, c.Torn = v.removed, v.torn
+	return c, b.save(ctx, c, snap, head, m, before.Created)
+}
+
+// tap remembers why a snapshot ended. Where in the archive that was noticed says nothing: what was read by then waits in buffers.
+type tap struct {
+	r   io.Reader
+	err error
+}
+
+func (t *tap) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if err != nil && err != io.EOF {
+		t.err = err
+	}
+	return n, err
+}
+
+// why is err, or the error of the snapshot that err comes from.
+func (t *tap) why(err error) error {
+	if t.err != nil && errors.Is(err, t.err) {
+		return t.err
+	}
+	return err
+}
+
+func (b *run) snapshotOptions() jetstream.SnapshotOptions {
+	return jetstream.SnapshotOptions{NoConsumers: b.o.NoConsumers, ChunkSize: b.o.ChunkSize, WindowSize: b.o.WindowSize, IdleTimeout: b.o.IdleTimeout}
+}
+
+// sameState wants the archive to be of the stream that the server answered for.
+func sameState(state archive.State, head *archive.Head) error {
+	h, err := archive.ParseState(head.State)
+	if err != nil {
+		return err
+	}
+	if h.Messages != state.Messages || h.FirstSeq != state.FirstSeq || h.LastSeq != state.LastSeq {
+		return fmt.Errorf("the archive is of a stream with %d messages, sequences %d to %d, but the server answered for one with %d messages, sequences %d to %d",
+			h.Messages, h.FirstSeq, h.LastSeq, state.Messages, state.FirstSeq, state.LastSeq)
+	}
+	return nil
+}
+
+// messages yields the messages of an archive, and ends with an error at the first that the state does not allow: a server that never
+// stops sending is not listened to any longer than that.
+func (b *run) messages(name string, in *archive.Reader, state archive.State, g *gaps) func() (*archive.Message, error) {
+	meter := b.meter(name, state)
+	var sofar streamlog.Messages
+	return func() (*archive.Message, error) {
+		msg, err := in.Next()
+		if err != nil {
+			return nil, err
+		}
+		sofar.Count, sofar.Last = sofar.Count+1, msg.Seq
+		if err := possible(state, &sofar); err != nil {
+			return nil, err
+		}
+		g.saw(msg.Seq)
+		meter.add(msg)
+		return msg, nil
+	}
+}
+
+// view is a stream as it stands at one time.
+type view struct {
+	*jetstream.StreamInfo
+	dead dead
+	many bool // too many sequences are gone for dead to be known
+}
+
+// look asks how a stream stands.
+func (b *run) look(ctx context.Context, name string) (v view, err error) {
+	v.StreamInfo, err = b.conn.Stream(ctx, name)
+	if err != nil {
+		return view{}, err
+	}
+	if v.many = v.Deleted > maxDeleted; v.Deleted > 0 && !v.many {
+		if v.StreamInfo, v.dead.deleted, err = b.conn.StreamDeleted(ctx, name); err != nil {
+			return view{}, err
+		}
+	}
+	v.dead.first = v.FirstSeq
+	return v, nil
+}
+
+// judge compares what came with how the stream stood before and stands now.
+func (b *run) judge(ctx context.Context, before view, state archive.State, m *streamlog.Messages, g *gaps) (verdict, error) {
+	if err := possible(state, m); err != nil {
+		return verdict{}, err
+	}
+	g.end(state.LastSeq)
+	after, err := b.conn.Stream(ctx, before.Name)
+	if err != nil {
+		return verdict{}, fmt.Errorf("look at the stream again after its capture: %w", err)
+	}
+	if !after.Created.Equal(before.Created) {
+		return verdict{}, errRecreated
+	}
+	if m.Count == state.Messages {
+		return verdict{}, nil
+	}
+	now, err := b.look(ctx, before.Name)
+	if err != nil {
+		return verdict{}, fmt.Errorf("ask for the sequences that the stream lost: %w", err)
+	}
+	nowState, err := archive.ParseState(now.State)
+	if err != nil {
+		return verdict{}, err
+	}
+	if g.many || before.many || now.many {
+		return reconcileCounts(state, m, nowState), nil
+	}
+	return reconcile(state, m, g, nowState, before.dead, now.dead, now.StreamSettings), nil
 }
 
 // save stores the stream's directory.

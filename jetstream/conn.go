@@ -96,6 +96,9 @@ func answersOf(nc *nats.Conn) string {
 	return inbox[:strings.LastIndexByte(inbox, '.')+1] + "*"
 }
 
+// Connected reports whether the connection is up at this moment.
+func (c *Conn) Connected() bool { return c.nc.IsConnected() }
+
 // Close ends the connection, and whatever is under way on it with ErrConnectionLost.
 func (c *Conn) Close() {
 	c.nc.Close()

@@ -12,6 +12,12 @@ import (
 	"jetsam/internal/strictjson"
 )
 
+// What a list may hold. A server that has no end of names is not believed.
+const (
+	maxListed      = 1 << 20   // names; hundreds of thousands of consumers were seen
+	maxListedBytes = 128 << 20 // of the names' content together
+)
+
 // maxListings is how often a list is taken anew that changed while its pages were read.
 const maxListings = 5
 
@@ -41,6 +47,7 @@ type listing struct {
 	found   map[string]json.RawMessage
 	missing map[string]bool
 	total   int
+	bytes   int // of found and missing
 }
 
 // list reads a list to its end. Names may come and go meanwhile and move others from one page to another: the list is
@@ -73,6 +80,9 @@ func (c *Conn) listOnce(ctx context.Context, endpoint string, nameOf func(json.R
 		if offset > 0 && p.Total != l.total {
 			return l, false, nil
 		}
+		if p.Total > maxListed {
+			return nil, false, fmt.Errorf("the server counts %d names, past the limit of %d", p.Total, maxListed)
+		}
 		l.total = p.Total
 		if err := l.add(&p, nameOf); err != nil {
 			return nil, false, err
@@ -90,9 +100,14 @@ func (l *listing) add(p *page, nameOf func(json.RawMessage) (string, error)) err
 			return fmt.Errorf("decode list: %w", err)
 		}
 		l.found[name] = raw
+		l.bytes += len(name) + len(raw)
 	}
 	for _, name := range p.Missing {
 		l.missing[name] = true
+		l.bytes += len(name)
+	}
+	if l.bytes > maxListedBytes {
+		return fmt.Errorf("the server's list is past the limit of %d MiB after %d of %d names", maxListedBytes>>20, l.names(), l.total)
 	}
 	return nil
 }

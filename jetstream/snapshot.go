@@ -114,6 +114,9 @@ func (s *Snapshot) begin(ctx context.Context, o SnapshotOptions, window int) err
 	if err := strictjson.Decode(raw, &answer); err != nil {
 		return fmt.Errorf("decode answer: %w", err)
 	}
+	if err := isNamed(answer.Config, s.stream); err != nil {
+		return err
+	}
 	s.Config, s.State = answer.Config, answer.State
 	stop := context.AfterFunc(ctx, func() { s.chunks.fail(context.Cause(ctx)) })
 	s.stop = append(s.stop, func() { stop() })

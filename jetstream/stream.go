@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"jetsam/internal/strictjson"
@@ -123,6 +124,23 @@ func (c *Conn) Stream(ctx context.Context, name string) (*StreamInfo, error) {
 	return s, nil
 }
 
+// StreamDeleted asks for one stream, and for the sequences between its first and its last that it does not have. They ascend.
+// The answer has some 8 bytes for each, more where sequences are high: whoever asks looks at Deleted first.
+func (c *Conn) StreamDeleted(ctx context.Context, name string) (*StreamInfo, []uint64, error) {
+	s, err := c.streamRequest(ctx, "INFO", name, []byte(`{"deleted_details":true}`))
+	if err != nil {
+		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
+	}
+	var state struct {
+		Deleted []uint64 `json:"deleted"`
+	}
+	if err := json.Unmarshal(s.State, &state); err != nil {
+		return nil, nil, fmt.Errorf("decode the deleted sequences of stream %s: %w", name, err)
+	}
+	slices.Sort(state.Deleted)
+	return s, slices.Compact(state.Deleted), nil
+}
+
 // CreateStream creates a stream from its configuration, as the API takes it. A stream of that name but of another
 // configuration is ErrStreamExists; creating one anew as it is does nothing.
 func (c *Conn) CreateStream(ctx context.Context, config json.RawMessage) (*StreamInfo, error) {
@@ -157,7 +175,34 @@ func (c *Conn) streamRequest(ctx context.Context, verb, name string, body []byte
 	if err != nil {
 		return nil, err
 	}
-	return parseStreamInfo(raw)
+	s, err := parseStreamInfo(raw)
+	if err == nil && s.Name != name {
+		return nil, wrongName(s.Name)
+	}
+	return s, err
+}
+
+// isNamed wants config to be that of the stream with this name.
+func isNamed(config json.RawMessage, name string) error {
+	got, err := streamName(fmt.Appendf(nil, `{"config":%s}`, orNull(config)))
+	if err != nil {
+		return fmt.Errorf("decode answer: %w", err)
+	}
+	if got != name {
+		return wrongName(got)
+	}
+	return nil
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+func wrongName(got string) error {
+	return fmt.Errorf("the server answered with the configuration of %q, another stream", printable(got))
 }
 
 // DeleteStream deletes a stream with its messages and consumers. If there is none of that name the error is

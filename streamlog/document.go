@@ -47,7 +47,7 @@ type Capture struct {
 	MessageBytes   uint64              `json:"message_bytes"`            // subjects, headers and payloads of them
 	LargestMessage uint64              `json:"largest_message"`          // headers and payload of the largest, in bytes
 	Removed        uint64              `json:"removed,omitempty"`        // messages of State that the server removed while it was captured
-	Torn           string              `json:"torn,omitempty"`           // why the capture may lack messages; empty where it lacks none
+	Torn           string              `json:"torn,omitempty"`           // why the messages are not the stream as it was at one time; empty where they are
 	Consumers      []ConsumerFidelity  `json:"consumers,omitempty"`      // in the order of their names
 	Continues      *ContinuationOrigin `json:"continues_from,omitempty"` // absent in a full capture
 }

@@ -97,6 +97,12 @@ func (s *Server) URL() string {
 	return s.srv.ClientURL()
 }
 
+// Clients is how many clients are connected, and Subscriptions how many subscriptions there are, the server's own included.
+func (s *Server) Clients() int { return s.srv.NumClients() }
+
+// Subscriptions is described with Clients.
+func (s *Server) Subscriptions() uint32 { return s.srv.NumSubscriptions() }
+
 // Shutdown stops the server and waits until it has closed its files. A second call does nothing.
 func (s *Server) Shutdown() {
 	s.srv.Shutdown()

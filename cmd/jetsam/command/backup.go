@@ -25,7 +25,8 @@ type backedUpReport struct {
 	Consumers   int     `json:"consumers"`
 	Added       uint64  `json:"bytes_added"`       // stored, after compression and encryption
 	Removed     uint64  `json:"removed,omitempty"` // messages that the server removed meanwhile
-	Torn        string  `json:"torn,omitempty"`    // why messages may be missing
+	Torn        string  `json:"torn,omitempty"`    // why it is not the stream as it was at one time
+	Retried     string  `json:"retried,omitempty"` // why it was read twice
 	Seconds     float64 `json:"seconds"`
 	Error       string  `json:"error,omitempty"` // why it is not in the snapshot
 }
@@ -56,7 +57,7 @@ func newBackupReport(res *backup.Result) *backupReport {
 	for _, s := range res.Streams {
 		report := backedUpReport{
 			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
-			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Seconds: s.Took.Seconds(),
+			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Seconds: s.Took.Seconds(),
 		}
 		if s.Err != nil {
 			report.Error = s.Err.Error()
@@ -223,6 +224,9 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 	return partialBackup(res)
 }
 
+// lostSequence is the first sequence that servers lose: the two highest bits of one are marks in their stores (nats-server 2.15, filestore.go).
+const lostSequence = 1 << 62
+
 // warnOfStreams tells of each stream that is not in the snapshot, or not whole.
 func (p *program) warnOfStreams(streams []backup.StreamResult) {
 	for _, s := range streams {
@@ -230,9 +234,14 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 		case s.Err != nil:
 			p.out.warn("stream %s was not backed up: %v", s.Name, s.Err)
 		case s.Torn != "":
-			p.out.warn("stream %s: messages may be missing: %s", s.Name, s.Torn)
+			p.out.warn("stream %s is torn, in both of two attempts: %s\nwhat was captured is kept and marked; back the stream up again when nobody purges it", s.Name, s.Torn)
+		case s.Retried != "":
+			p.out.detail("stream %s was read a second time and is whole; the first time it was not: %s", s.Name, s.Retried)
 		case s.Removed > 0:
 			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
+		}
+		if s.Err == nil && s.LastSeq >= lostSequence {
+			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)
 		}
 	}
 }

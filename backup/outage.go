@@ -1,0 +1,68 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"jetsam/jetstream"
+)
+
+// defaultPatience is how long a run waits for a server that went away: as long as a restart takes.
+const defaultPatience = 30 * time.Second
+
+// patienceStep is how often a server that is away is asked whether it is back.
+const patienceStep = 250 * time.Millisecond
+
+// outage is the time during which a server does not answer. The captures of a run share it, so that they wait for the server once, and not one after the other.
+type outage struct {
+	mu    sync.Mutex
+	since time.Time // zero: the server answers
+}
+
+// begin returns when the outage began, which is now unless it goes on already.
+func (o *outage) begin() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
+	return o.since
+}
+
+func (o *outage) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.since = time.Time{}
+}
+
+// over reports whether the server has been away for longer than that.
+func (o *outage) over(patience time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.since.IsZero() && time.Since(o.since) > patience
+}
+
+// awaitServer waits until the server says something of the stream, or until patience ends.
+func (b *run) awaitServer(ctx context.Context, stream string) {
+	deadline := b.outage.begin().Add(b.patience())
+	for time.Now().Before(deadline) {
+		if _, err := b.conn.Stream(ctx, stream); !errors.Is(err, jetstream.ErrUnreachable) && !errors.Is(err, jetstream.ErrNoJetStream) {
+			b.outage.end()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(patienceStep):
+		}
+	}
+}
+
+func (b *run) patience() time.Duration {
+	if b.o.Patience > 0 {
+		return b.o.Patience
+	}
+	return defaultPatience
+}
