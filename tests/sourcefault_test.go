@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,9 +25,6 @@ import (
 
 	conn "jetsam/jetstream"
 )
-
-// proof says whether suites run in their full sizes.
-func proof() bool { return os.Getenv("JETSAM_PROOF") != "" }
 
 // sized is a size for every day, or the full one.
 func sized(short, full int) int {
