@@ -18,6 +18,9 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.findLeftovers(ctx, existing); err != nil {
+		return err
+	}
 	taken := claims(existing)
 	for _, s := range p.Streams {
 		p.checkName(s, taken)
@@ -66,7 +69,7 @@ func (s *StreamPlan) conflict(advice, reason string, args ...any) {
 
 func (p *Plan) checkName(s *StreamPlan, taken []claim) {
 	for _, c := range taken {
-		if c.name != s.Name {
+		if c.name != s.Name || s.Leftover != nil || len(s.Conflicts) > 0 {
 			continue
 		}
 		if p.Options.SkipExisting {

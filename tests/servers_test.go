@@ -59,7 +59,7 @@ func (s *source) create(t testing.TB, cfg jetstream.StreamConfig) jetstream.Stre
 func (s *source) publish(t testing.TB, subject string, n int, payload func(i int) []byte) {
 	t.Helper()
 	for i := range n {
-		if _, err := s.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: payload(i)}); err != nil {
+		if _, err := s.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: payload(i)}, jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -23,7 +23,7 @@ type restoredReport struct {
 	FirstSeq    uint64   `json:"first_seq,omitempty"`
 	LastSeq     uint64   `json:"last_seq,omitempty"`
 	Consumers   int      `json:"consumers"`
-	Outcome     string   `json:"outcome"` // "restored", "verified", "skipped", "failed"; of a dry run "restore", "skip", "conflict", "damaged"
+	Outcome     string   `json:"outcome"` // "restored", "verified", "skipped", "failed", "not captured"; of a dry run "restore", "replace", "finish", "skip", "conflict", "damaged", "not captured"
 	Warnings    []string `json:"warnings,omitempty"`
 	Seconds     float64  `json:"seconds,omitempty"`
 	Error       string   `json:"error,omitempty"`
@@ -70,7 +70,7 @@ func (r *restoreReport) text(o *output) {
 // add counts a stream.
 func (r *restoreReport) add(s restoredReport) {
 	switch s.Outcome {
-	case "restored", "verified", "restore":
+	case "restored", "verified", "restore", "replace", "finish":
 		r.Streams++
 		r.Messages += s.Messages
 		r.Bytes += s.Bytes
@@ -132,22 +132,26 @@ func (p *program) restore(c *cli.Context) error {
 		var bars *progress
 		o.Progress = func(x restore.Progress) { bars.report(restoreStep(x)) }
 		plan, err := restore.NewPlan(ctx, rd, sn, conn, o)
+		where := ""
 		if plan != nil {
 			p.warnOfPlan(plan)
+			if len(plan.Missing) > 0 {
+				where = whereMissing(elsewhere(ctx, r, rd, sn, plan.Missing))
+			}
 		}
 		if plan != nil && c.Bool("dry-run") {
 			p.printRestore(newPlanReport(plan))
 		}
 		if err != nil {
-			return summarised(err)
+			return summarised(err, where)
 		}
 		if c.Bool("dry-run") {
-			return plannedDamage(plan)
+			return plannedDamage(plan, where)
 		}
 		bars = p.showProgress("message")
 		res, err := plan.Run(ctx)
 		bars.finish()
-		return errors.Join(err, p.restored(plan, res))
+		return errors.Join(err, p.restored(plan, res, where))
 	})
 }
 
@@ -206,14 +210,39 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 			report.Outcome, report.Error = "damaged", s.Damage.Error()
 		case len(s.Conflicts) > 0:
 			report.Outcome, report.Error = "conflict", s.Conflicts[0].Reason
+		case s.Leftover != nil && s.Leftover.Whole:
+			report.Outcome = "finish"
+		case s.Leftover != nil:
+			report.Outcome = "replace"
 		}
 		r.add(report)
 	}
+	r.addMissing("planned_stream", plan)
 	return r
 }
 
-// plannedDamage is the error of a plan that leaves streams out because the repository does not hold them whole.
-func plannedDamage(plan *restore.Plan) error {
+// addMissing adds the streams that were chosen and that the backup could not read.
+func (r *restoreReport) addMissing(messageType string, plan *restore.Plan) {
+	for _, f := range plan.Missing {
+		r.add(restoredReport{MessageType: messageType, Name: f.Name, Outcome: "not captured", Error: f.Error})
+	}
+}
+
+// notCaptured is the error of a plan that has all but what the backup could not read.
+func notCaptured(plan *restore.Plan, where string) error {
+	if len(plan.Missing) == 0 {
+		return nil
+	}
+	names := make([]string, len(plan.Missing))
+	for i, f := range plan.Missing {
+		names[i] = f.Name
+	}
+	return &partialError{fmt.Sprintf("%d of %d chosen streams are not in snapshot %s, because the backup could not read them: %s\n%s",
+		len(names), len(names)+len(plan.Streams), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
+}
+
+// plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
+func plannedDamage(plan *restore.Plan, where string) error {
 	var damaged []string
 	var why error
 	for _, s := range plan.Streams {
@@ -223,7 +252,7 @@ func plannedDamage(plan *restore.Plan) error {
 		}
 	}
 	if len(damaged) == 0 {
-		return nil
+		return notCaptured(plan, where)
 	}
 	return &partialError{fmt.Sprintf("%d of %d streams cannot be restored: %s: %v", len(damaged), len(plan.Streams), strings.Join(damaged, ", "), why)}
 }
@@ -245,8 +274,12 @@ func (e *conflictsError) Error() string {
 		plural(len(names), "stream"), strings.Join(names, ", "), first.Stream, first.Reason, first.Advice)
 }
 
-// summarised shortens the error of a plan with several conflicts.
-func summarised(err error) error {
+// summarised shortens the error of a plan with several conflicts, and says where the streams are that the snapshot lacks.
+func summarised(err error, where string) error {
+	var missing *restore.NotCapturedError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("%w\n%s", err, where)
+	}
 	var conflict *restore.ConflictError
 	if errors.As(err, &conflict) && len(conflict.Conflicts) > 1 {
 		return &conflictsError{conflict}
@@ -255,7 +288,7 @@ func summarised(err error) error {
 }
 
 // restored prints what a run did, and returns the error of one that did not do all.
-func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
+func (p *program) restored(plan *restore.Plan, res *restore.Result, where string) error {
 	r := &restoreReport{MessageType: "summary", Snapshot: plan.Snapshot.ID().String(), Seconds: res.Took.Seconds()}
 	for _, s := range res.Streams {
 		report := restoredReport{
@@ -276,15 +309,19 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
 		}
 		r.add(report)
 	}
+	r.addMissing("stream", plan)
 	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Streams > 0
 	failed := res.Failed()
-	if len(failed) == 1 && len(res.Streams) == 1 {
+	if len(failed) == 1 && len(res.Streams) == 1 && len(plan.Missing) == 0 {
 		return failed[0].Err
 	}
 	for _, s := range failed {
 		p.out.warn("%v", s.Err)
 	}
 	p.printRestore(r)
+	if len(failed) == 0 {
+		return notCaptured(plan, where)
+	}
 	return partialRestore(res, failed)
 }
 
