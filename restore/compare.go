@@ -29,7 +29,7 @@ func (t *transfer) compare(ctx context.Context) error {
 		return fmt.Errorf("its messages are all there, but its consumers cannot be listed: %w", err)
 	}
 	diff := &DifferenceError{}
-	t.s.compareConfig(info, diff)
+	t.s.compareConfig(info.Config, diff)
 	t.compareCounts(info, diff)
 	t.comparePositions(consumers, diff)
 	if diff.Count > 0 {

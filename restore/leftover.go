@@ -102,7 +102,7 @@ func (s *StreamPlan) isWhole(info *jetstream.StreamInfo, consumers []*jetstream.
 	if err != nil {
 		return false
 	}
-	compareJSON("configuration", s.wanted, config, diff)
+	s.compareConfig(config, diff)
 	return diff.Count == 0 && missingConsumers(s.head.Consumers, consumers) == nil && s.allThere(info)
 }
 

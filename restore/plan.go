@@ -49,6 +49,8 @@ type StreamPlan struct {
 	wanted json.RawMessage          // the raw JSON of the configuration, as it shall be in the end
 	ids    []blob.ID                // of the messages
 	ages   []age
+
+	lastGroup uint64 // last sequence of the groups that were read so far
 }
 
 // age is the highest message time of a group, in Unix nanoseconds, and how many messages it has.
@@ -138,6 +140,9 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 	if s.state, err = archive.ParseState(s.head.State); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
+	if err = s.checkClaims(); err != nil {
+		return err
+	}
 	return p.readParts(ctx, s)
 }
 
@@ -153,6 +158,9 @@ func (p *Plan) readParts(ctx context.Context, s *StreamPlan) error {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
 		}
 		for _, g := range groups {
+			if err := s.checkGroup(g); err != nil {
+				return err
+			}
 			messages += g.Messages
 			s.ages = append(s.ages, age{g.To, g.Messages})
 		}

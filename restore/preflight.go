@@ -99,6 +99,9 @@ func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
 	if !server.AtLeast(2, 15) {
 		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
 	}
+	if s.state.LastSeq > maxSequence {
+		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
+	}
 	if server.MaxPayload > 0 && largest > server.MaxPayload {
 		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)
 	}

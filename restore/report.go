@@ -1,15 +1,31 @@
 package restore
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
 
-// compareConfig compares the server's configuration with what it shall be.
-func (s *StreamPlan) compareConfig(info *jetstream.StreamInfo, diff *DifferenceError) {
-	compareJSON("configuration", s.wanted, info.Config, diff)
+// compareConfig compares a server's configuration with what it shall be. What the snapshot's does not say at all, a server adds as it sees fit:
+// a newer one has fields that the source did not know.
+func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError) {
+	want, werr := decode(s.wanted)
+	got, gerr := decode(config)
+	w, wok := want.(map[string]any)
+	g, gok := got.(map[string]any)
+	if !wok || !gok {
+		diff.add("configuration cannot be compared: %v", errors.Join(werr, gerr))
+		return
+	}
+	for field := range g {
+		if _, said := w[field]; !said && field != "metadata" {
+			delete(g, field)
+		}
+	}
+	compareFields("configuration", w, g, diff)
 }
 
 // compareCounts compares what the server counts besides messages and sequences, while nothing new has come in. Bytes are a note: how a

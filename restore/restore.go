@@ -67,7 +67,8 @@ type IncompleteError struct {
 }
 
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("stream %s: %v; %s", e.Stream, e.Cause, e.Remains)
+	cause := strings.TrimPrefix(e.Cause.Error(), "restore of stream "+e.Stream+": ")
+	return fmt.Sprintf("stream %s: %s; %s", e.Stream, strings.TrimPrefix(cause, "stream "+e.Stream+": "), e.Remains)
 }
 
 func (e *IncompleteError) Unwrap() error { return e.Cause }

@@ -158,13 +158,13 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 	next, stop := t.plan.blobs(ctx, t.s)
 	defer stop()
 	var checked []byte // the blob that the reader has gone through
+	var unsent error
 	flush := func() error {
-		if checked == nil {
-			return nil
+		if checked != nil {
+			unsent = t.write(out, checked)
 		}
-		err := t.write(out, checked)
 		checked = nil
-		return err
+		return unsent
 	}
 	in := archive.NewMessageReader(archive.NewStoredReader(func() ([]byte, error) {
 		if err := flush(); err != nil {
@@ -174,7 +174,9 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 		checked = framed
 		return framed, err
 	}), archive.Limits{})
-	if err := t.readAll(in); err != nil {
+	if err := t.readAll(in); unsent != nil {
+		return unsent // and not where in the archive that was
+	} else if err != nil {
 		return err
 	}
 	return t.checkTally()

@@ -62,7 +62,7 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 	if err != nil {
 		return err
 	}
-	compareJSON("configuration", s.wanted, snap.Config, diff)
+	s.compareConfig(snap.Config, diff)
 	compareConsumers(s.head.Consumers, head.Consumers, diff)
 	next, stop := p.blobs(ctx, s)
 	defer stop()
