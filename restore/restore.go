@@ -2,7 +2,8 @@
 //
 // A plan refuses everything that can be refused before the first byte is sent. Execution checks each message before the server gets it,
 // compares the server's own report with what was sent, and removes a stream that it created and could not finish.
-// A stream that was there before is never touched.
+// A stream that was there before is never touched, unless it carries the mark of a restore that ended in its middle, and nothing came into
+// it since.
 package restore
 
 import (
