@@ -98,7 +98,7 @@ func (p *program) restoreCommand() *cli.Command {
 		ArgsUsage: "[SNAPSHOT] [STREAM…]",
 		Description: "SNAPSHOT is an ID, the beginning of one, or latest, which is also meant where nothing is given. Without names or globs,\n" +
 			"all streams of the snapshot are restored. What cannot be restored is refused before anything is changed; a stream that\n" +
-			"exists on the server is never touched.",
+			"exists on the server is never touched, unless it is what a killed restore left and nobody has used since.",
 		Flags: append(selectionFlags(),
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave out streams that exist on the server, instead of refusing"},
