@@ -128,23 +128,32 @@ func (s *StreamPlan) stranger(consumers []*jetstream.ConsumerInfo) string {
 	return ""
 }
 
-// settle waits until the server has certainly ended an earlier run's restore, and fails if anything happens to the stream meanwhile.
+// settleRounds is how often a stream may still change before it counts as in use. A cluster goes on to apply, or to lose, messages of a
+// failed restore for a while (seen with nats-server 2.15).
+const settleRounds = 5
+
+// settle waits until the server has certainly ended an earlier run's restore, and fails if somebody uses the stream.
 func (t *transfer) settle(ctx context.Context) error {
 	left := t.s.Leftover
-	if err := pause(ctx, settleTime); err != nil {
-		return err
+	for range settleRounds {
+		if err := pause(ctx, settleTime); err != nil {
+			return err
+		}
+		now, err := t.plan.conn.Stream(ctx, t.s.Name)
+		if err != nil {
+			return err
+		}
+		m, ok := parseMarker(now.Metadata[markerName])
+		if !ok || m.run != left.Run || !left.Whole && usedSince(now) {
+			break
+		}
+		quiet := now.Messages == left.info.Messages && now.LastSeq == left.info.LastSeq
+		left.info = now
+		if quiet || left.Whole {
+			return nil
+		}
 	}
-	now, err := t.plan.conn.Stream(ctx, t.s.Name)
-	if err != nil {
-		return err
-	}
-	m, ok := parseMarker(now.Metadata[markerName])
-	same := ok && m.run == left.Run && now.Created.Equal(left.info.Created)
-	quiet := now.Messages == left.info.Messages && now.LastSeq == left.info.LastSeq
-	if !same || !quiet && !left.Whole {
-		return t.refused("the unfinished stream on the server changed while it was looked at: another run may be restoring it, or somebody uses it", "see what changes it, then restore again")
-	}
-	return nil
+	return t.refused("the unfinished stream on the server changed while it was looked at: another run may be restoring it, or somebody uses it", "see what changes it, then restore again")
 }
 
 // clear removes what an earlier run left, if nothing has happened to it since the plan was made.
