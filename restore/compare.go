@@ -7,12 +7,16 @@ import (
 	"strconv"
 	"time"
 
-	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
 
-// compare holds the server's report against what was sent. A stream is live as soon as it is restored: what came since is a note.
-func (t *transfer) compare(ctx context.Context, info *jetstream.StreamInfo) error {
+// compare holds the server's report against what was sent: the configuration, the counts of the messages, where each consumer stands. A
+// stream is live as soon as it is restored: what came since is a note.
+func (t *transfer) compare(ctx context.Context) error {
+	info, err := t.plan.conn.Stream(ctx, t.s.Name)
+	if err != nil {
+		return fmt.Errorf("its messages are all there, but the server does not tell of it: %w", err)
+	}
 	got, err := archive.ParseState(info.State)
 	if err != nil {
 		return err
@@ -24,7 +28,14 @@ func (t *transfer) compare(ctx context.Context, info *jetstream.StreamInfo) erro
 	if err != nil {
 		return fmt.Errorf("its messages are all there, but its consumers cannot be listed: %w", err)
 	}
-	return missingConsumers(t.s.head.Consumers, consumers)
+	diff := &DifferenceError{}
+	t.s.compareConfig(info.Config, diff)
+	t.compareCounts(info, diff)
+	t.comparePositions(consumers, diff)
+	if diff.Count > 0 {
+		return diff
+	}
+	return nil
 }
 
 func (t *transfer) compareState(got archive.State) error {
@@ -61,19 +72,6 @@ func (t *transfer) likelyCause(came uint64) string {
 		return fmt.Sprintf(" (%d messages came meanwhile: the stream is live)", came)
 	}
 	return ""
-}
-
-func missingConsumers(sent []archive.Consumer, found []*jetstream.ConsumerInfo) error {
-	have := make(map[string]bool, len(found))
-	for _, c := range found {
-		have[c.Name] = true
-	}
-	for _, c := range sent {
-		if !have[c.Name] {
-			return fmt.Errorf("consumer %s was sent and is not there; %d of %d consumers are", c.Name, len(found), len(sent))
-		}
-	}
-	return nil
 }
 
 // ttlHeader begins the header of a message that shall live for a limited time (nats-server 2.11 and newer).

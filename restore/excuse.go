@@ -36,7 +36,7 @@ func excuse(want, got json.RawMessage, lost *DamageError) json.RawMessage {
 	if werr != nil || gerr != nil {
 		return got
 	}
-	wstate, gstate := object(w, "state"), object(g, "state")
+	wstate, gstate := objectAt(w, "state"), objectAt(g, "state")
 	if wstate == nil || gstate == nil {
 		return got
 	}
@@ -53,8 +53,8 @@ func excuse(want, got json.RawMessage, lost *DamageError) json.RawMessage {
 	return text
 }
 
-// object is the object that a field of an object holds, or nil.
-func object(v any, field string) map[string]any {
+// objectAt is the object that a field of an object holds, or nil.
+func objectAt(v any, field string) map[string]any {
 	m, _ := v.(map[string]any)
 	o, _ := m[field].(map[string]any)
 	return o
@@ -62,8 +62,8 @@ func object(v any, field string) map[string]any {
 
 // excuseForgotten puts entries of lost messages back.
 func excuseForgotten(want, got map[string]any, field string, lost *DamageError) {
-	w := object(want, field)
-	g := object(got, field)
+	w := objectAt(want, field)
+	g := objectAt(got, field)
 	for key, entry := range w {
 		if _, there := g[key]; there || !lost.has(key) {
 			continue
@@ -98,7 +98,7 @@ func floorJustified(want, got map[string]any, lost *DamageError) bool {
 	if !ok || !ok2 || !ok3 || to <= from || to > delivered {
 		return false
 	}
-	for key := range object(want, "pending") {
+	for key := range objectAt(want, "pending") {
 		seq, err := strconv.ParseUint(key, 10, 64)
 		if err != nil || seq <= to && !lost.has(key) {
 			return false

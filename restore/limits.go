@@ -34,11 +34,16 @@ type need struct {
 }
 
 func (n *need) add(s *StreamPlan) {
-	n.streams++
-	if s.config.Storage == "memory" {
-		n.memory += s.state.Bytes
+	size := s.state.Bytes
+	if s.Leftover == nil {
+		n.streams++
 	} else {
-		n.file += s.state.Bytes
+		size -= min(size, s.Leftover.info.Bytes) // which makes room for it
+	}
+	if s.config.Storage == "memory" {
+		n.memory += size
+	} else {
+		n.file += size
 	}
 }
 

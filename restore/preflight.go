@@ -18,6 +18,9 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.findLeftovers(ctx, existing); err != nil {
+		return err
+	}
 	taken := claims(existing)
 	for _, s := range p.Streams {
 		p.checkName(s, taken)
@@ -66,7 +69,7 @@ func (s *StreamPlan) conflict(advice, reason string, args ...any) {
 
 func (p *Plan) checkName(s *StreamPlan, taken []claim) {
 	for _, c := range taken {
-		if c.name != s.Name {
+		if c.name != s.Name || s.Leftover != nil || len(s.Conflicts) > 0 {
 			continue
 		}
 		if p.Options.SkipExisting {
@@ -95,6 +98,9 @@ func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
 	largest := int64(min(s.stream.Document.Jetsam.LargestMessage, 1<<62))
 	if !server.AtLeast(2, 15) {
 		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
+	}
+	if s.state.LastSeq > maxSequence {
+		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
 	}
 	if server.MaxPayload > 0 && largest > server.MaxPayload {
 		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)

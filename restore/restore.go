@@ -2,7 +2,8 @@
 //
 // A plan refuses everything that can be refused before the first byte is sent. Execution checks each message before the server gets it,
 // compares the server's own report with what was sent, and removes a stream that it created and could not finish.
-// A stream that was there before is never touched.
+// A stream that was there before is never touched, unless it carries the mark of a restore that ended in its middle, and nothing came into
+// it since.
 package restore
 
 import (
@@ -69,7 +70,8 @@ type IncompleteError struct {
 }
 
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("stream %s: %v; %s", e.Stream, e.Cause, e.Remains)
+	cause := strings.TrimPrefix(e.Cause.Error(), "restore of stream "+e.Stream+": ")
+	return fmt.Sprintf("stream %s: %s; %s", e.Stream, strings.TrimPrefix(cause, "stream "+e.Stream+": "), e.Remains)
 }
 
 func (e *IncompleteError) Unwrap() error { return e.Cause }

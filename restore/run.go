@@ -15,14 +15,12 @@ import (
 	"jetsam/jetstream/archive"
 )
 
-// cleanupTime is how long the removal of an unfinished stream may take, also after the run was cancelled.
-const cleanupTime = 30 * time.Second
-
 // Run executes the plan. The result tells of each stream; a stream that fails does not stop the others.
 // The error is ctx's, or nil.
 func (p *Plan) Run(ctx context.Context) (*Result, error) {
 	began := time.Now()
 	res := &Result{Streams: make([]StreamResult, len(p.Streams))}
+	defer p.announce()()
 	var g errgroup.Group
 	g.SetLimit(p.concurrency())
 	for i, s := range p.Streams {
@@ -67,7 +65,7 @@ func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
 	res.Lost = s.lostOf(res.Err)
 	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages, t.tally.FirstSeq, t.tally.LastSeq
 	res.Bytes, res.Consumers, res.Notes = t.sent, s.Consumers, t.notes
-	if res.Err == nil && p.Options.Verify {
+	if res.Err == nil && (p.Options.Verify || s.Leftover.wantsVerifying()) {
 		res.Err = p.verify(ctx, s)
 		res.Compared = res.Err == nil
 		res.Verified = res.Compared && s.Lost == nil
@@ -86,6 +84,8 @@ type transfer struct {
 	began time.Time
 	dead  uint64 // messages sent whose Nats-TTL had passed by then
 	notes []string
+
+	isMarked bool // whether the stream carries this run's marker until it is complete
 }
 
 func (t *transfer) report(change func(*Progress)) {
@@ -99,39 +99,56 @@ func (t *transfer) report(change func(*Progress)) {
 	t.plan.Options.Progress(p)
 }
 
-// run sends the stream and compares the server's report. Where that fails after the server may have created a stream, the stream is removed again.
+// run brings the stream to the server and compares what that reports. Where that fails after the server may have created a stream, the
+// stream is removed again.
 func (t *transfer) run(ctx context.Context) error {
-	doc := t.s.stream.Document
-	out, err := t.plan.conn.Restore(ctx, t.s.Name, doc.Config, doc.State)
+	if left := t.s.Leftover; left != nil && left.Whole {
+		return t.finish(ctx)
+	} else if left != nil {
+		if err := t.clear(ctx); err != nil {
+			return t.named(err)
+		}
+	}
+	out, err := t.begin(ctx)
 	if err != nil {
-		return &IncompleteError{Stream: t.s.Name, Cause: err, Remains: "the server refused the restore and nothing was created"}
+		return t.notBegun(err)
 	}
 	defer out.Abort()
-	info, err := t.send(ctx, out)
-	if err == nil {
-		err = t.compare(ctx, info)
-		if err != nil {
-			return &IncompleteError{Stream: t.s.Name, Cause: err, Remains: "the stream is left on the server as it is"}
-		}
-		return nil
+	if err := t.send(ctx, out); err != nil {
+		return t.failed(ctx, err, out.Abort())
 	}
-	return &IncompleteError{Stream: t.s.Name, Cause: err, Remains: t.cleanUp(ctx, out.Abort())}
+	return t.conclude(ctx)
 }
 
-// send passes the whole archive to the server and returns what it says of the restored stream.
-func (t *transfer) send(ctx context.Context, out *jetstream.Restore) (*jetstream.StreamInfo, error) {
+// conclude makes of the stream that the server has what it shall be, and compares.
+func (t *transfer) conclude(ctx context.Context) error {
+	if t.isMarked || t.s.Leftover != nil && t.s.Leftover.Whole {
+		if err := t.unmark(ctx); err != nil {
+			return &IncompleteError{Stream: t.s.Name, Cause: fmt.Errorf("metadata %s cannot be removed: %w", markerName, err),
+				Remains: "the whole stream is on the server, but for that; the same restore again ends it, or remove the entry with `nats stream edit`"}
+		}
+	}
+	if err := t.compare(ctx); err != nil {
+		return &IncompleteError{Stream: t.s.Name, Cause: err, Remains: "the stream is left on the server as it is"}
+	}
+	return nil
+}
+
+// send passes the whole archive to the server.
+func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
 	head := t.s.head.Append(nil)
 	if err := t.write(out, archive.AppendFrame(make([]byte, 0, archive.FramedSize(len(head))), head)); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.sendMessages(ctx, out); err != nil {
-		return nil, err
+		return err
 	}
 	end := archive.AppendEnd(nil)
 	if err := t.write(out, archive.AppendFrame(nil, end)); err != nil {
-		return nil, err
+		return err
 	}
-	return out.Finish(ctx)
+	_, err := out.Finish(ctx)
+	return err
 }
 
 func (t *transfer) write(out io.Writer, framed []byte) error {
@@ -146,13 +163,13 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 	next, stop := t.plan.blobs(ctx, t.s)
 	defer stop()
 	var checked []byte // the blob that the reader has gone through
+	var unsent error
 	flush := func() error {
-		if checked == nil {
-			return nil
+		if checked != nil {
+			unsent = t.write(out, checked)
 		}
-		err := t.write(out, checked)
 		checked = nil
-		return err
+		return unsent
 	}
 	in := archive.NewMessageReader(archive.NewStoredReader(func() ([]byte, error) {
 		if err := flush(); err != nil {
@@ -162,7 +179,9 @@ func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
 		checked = framed
 		return framed, err
 	}), archive.Limits{})
-	if err := t.readAll(in); err != nil {
+	if err := t.readAll(in); unsent != nil {
+		return unsent // and not where in the archive that was
+	} else if err != nil {
 		return err
 	}
 	return t.checkTally()
@@ -210,33 +229,4 @@ func (t *transfer) checkTally() error {
 			t.tally.FirstSeq, t.tally.LastSeq, t.s.state.FirstSeq, t.s.state.LastSeq)
 	}
 	return nil
-}
-
-// cleanUp removes what an unfinished restore left, if it is certain to be this run's, and says what there is now.
-func (t *transfer) cleanUp(ctx context.Context, left jetstream.Left) string {
-	name := t.s.Name
-	switch left {
-	case jetstream.LeftNothing:
-		return "nothing was created on the server"
-	case jetstream.LeftForeign:
-		return "somebody else created a stream of that name meanwhile; it was not touched"
-	case jetstream.LeftComplete:
-		return "the server has the whole stream, but it was not compared with the snapshot; it was not removed"
-	case jetstream.LeftUnfinished:
-		return t.remove(ctx)
-	}
-	return fmt.Sprintf("an unfinished stream may be left on the server, which does not say whose it is: look at it with `nats stream info %s`, and delete it before you restore it again", name)
-}
-
-// remove deletes the unfinished stream and makes sure that it is gone, also after the run was cancelled.
-func (t *transfer) remove(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	err := t.plan.conn.DeleteStream(ctx, t.s.Name)
-	if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) {
-		if _, err = t.plan.conn.Stream(ctx, t.s.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
-			return "the unfinished stream was removed, nothing of it is left on the server"
-		}
-	}
-	return fmt.Sprintf("an unfinished stream is left on the server and could not be removed (%v): delete stream %s by hand before you restore it again", err, t.s.Name)
 }

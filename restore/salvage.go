@@ -34,6 +34,11 @@ func (p *Plan) chart(ctx context.Context, s *StreamPlan) error {
 	}
 	if s.stream.Document.Jetsam.Messages > 0 { // an empty directory that is lost is no loss
 		for _, x := range sections {
+			for _, g := range x.Groups {
+				if err := s.checkGroup(g); err != nil {
+					return err
+				}
+			}
 			s.stretches = append(s.stretches, stretches(x)...)
 		}
 	}

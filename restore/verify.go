@@ -62,7 +62,7 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 	if err != nil {
 		return err
 	}
-	compareJSON("configuration", s.stream.Document.Config, snap.Config, diff)
+	s.compareConfig(snap.Config, diff)
 	if s.Lost == nil {
 		compareConsumers(s.head.Consumers, head.Consumers, diff)
 	} else {
@@ -160,8 +160,8 @@ func compareJSON(what string, want, got json.RawMessage, diff *DifferenceError) 
 }
 
 func compareFields(what string, want, got any, diff *DifferenceError) {
-	w, wok := want.(map[string]any)
-	g, gok := got.(map[string]any)
+	w, wok := object(want, got)
+	g, gok := object(got, want)
 	if !wok || !gok {
 		if !reflect.DeepEqual(want, got) {
 			diff.add("%s is %s, in the snapshot %s", what, short(got), short(want))
@@ -179,15 +179,21 @@ func compareFields(what string, want, got any, diff *DifferenceError) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if strings.HasPrefix(name, serverMetadata) {
+		if strings.HasPrefix(name, jetstream.ServerMetadata) {
 			continue
 		}
 		compareFields(what+" "+name, w[name], g[name], diff)
 	}
 }
 
-// serverMetadata begins the names of metadata that a server sets itself, from 2.11 on.
-const serverMetadata = "_nats."
+// object is v as an object. Nothing is one without fields where the other side has an object: a server adds fields of its own.
+func object(v, other any) (map[string]any, bool) {
+	o, ok := v.(map[string]any)
+	if _, is := other.(map[string]any); is && v == nil {
+		return nil, true
+	}
+	return o, ok
+}
 
 func decode(raw json.RawMessage) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))

@@ -66,6 +66,11 @@ func TestDocumentedPermissions(t *testing.T) {
 	for _, f := range res.Failed() {
 		t.Errorf("restore: %v", f.Err)
 	}
+	for _, s := range res.Streams {
+		if len(s.Notes) > 0 {
+			t.Errorf("stream %s: %q", s.Name, s.Notes)
+		}
+	}
 
 	lost, err := shop.Look(t.Context(), appURL(from))
 	must(t, err)

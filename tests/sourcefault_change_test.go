@@ -93,7 +93,7 @@ func TestStreamDeletedInMidCapture(t *testing.T) {
 	want := map[string]image{"GONE": lookAt(t, src, "GONE"), "STAYS": lookAt(t, src, "STAYS")}
 	r, _ := newRepo(t, repo.Options{})
 	backUp(t, src, r, backup.Options{Selection: allStreams})
-	for name, got := range restored(t, r, natsd.Options{}, "GONE", "STAYS") {
+	for name, got := range restoredCopy(t, r, natsd.Options{}, "GONE", "STAYS") {
 		sameImage(t, want[name], got)
 	}
 
@@ -111,7 +111,7 @@ func TestStreamDeletedInMidCapture(t *testing.T) {
 		t.Fatalf("failed: %+v", failed)
 	}
 	t.Log(failed[0].Err)
-	sameImage(t, want["STAYS"], restored(t, r, natsd.Options{}, "STAYS")["STAYS"])
+	sameImage(t, want["STAYS"], restoredCopy(t, r, natsd.Options{}, "STAYS")["STAYS"])
 	n := 0
 	for _, err := range r.Snapshots(t.Context()) {
 		must(t, err)
@@ -150,7 +150,7 @@ func TestStreamRecreatedInMidCapture(t *testing.T) {
 			if got.Err != nil || got.Torn != "" || got.Retried == "" {
 				t.Fatalf("%+v", got)
 			}
-			sameImage(t, lookAt(t, src, "S"), restored(t, r, natsd.Options{}, "S")["S"])
+			sameImage(t, lookAt(t, src, "S"), restoredCopy(t, r, natsd.Options{}, "S")["S"])
 		})
 	}
 }
@@ -186,7 +186,7 @@ func TestConsumersInMidCapture(t *testing.T) {
 	if len(res.Failed()) > 0 {
 		t.Fatalf("%+v", res.Failed())
 	}
-	snap := restored(t, r, natsd.Options{}, "S")["S"]
+	snap := restoredCopy(t, r, natsd.Options{}, "S")["S"]
 	sameImage(t, before, snap) // consumers stand at the head of what a server sends
 }
 

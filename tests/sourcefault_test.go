@@ -90,8 +90,8 @@ func (im image) sequences(t testing.TB) []uint64 {
 	return out
 }
 
-// restored restores the newest snapshot into a server of its own and returns the images of its streams, as other people's code sees them.
-func restored(t testing.TB, r *repo.Repo, o natsd.Options, streams ...string) map[string]image {
+// restoredCopy restores the newest snapshot into a server of its own and returns the images of its streams, as other people's code sees them.
+func restoredCopy(t testing.TB, r *repo.Repo, o natsd.Options, streams ...string) map[string]image {
 	t.Helper()
 	dst := startServer(t, o)
 	defer dst.Shutdown()
@@ -189,7 +189,7 @@ func TestPurgeInMidCapture(t *testing.T) {
 				res, err := backup.Run(t.Context(), through(t, k.open(t, src.URL())), r, small)
 				must(t, err)
 				got := res.Streams[0]
-				snap := restored(t, r, natsd.Options{}, "S")["S"]
+				snap := restoredCopy(t, r, natsd.Options{}, "S")["S"]
 				after := lookAt(t, src, "S")
 				agrees(t, before, after, snap)
 				doc := document(t, r, "S").Jetsam

@@ -93,7 +93,7 @@ func TestEndingsAreShort(t *testing.T) {
 	}
 	for _, err := range []error{
 		fmt.Errorf("open /srv: %w", repo.ErrNoRepository),
-		summarised(&restore.ConflictError{Conflicts: many}),
+		summarised(&restore.ConflictError{Conflicts: many}, ""),
 		&repo.LockedError{},
 		fmt.Errorf("bad name \x1b[2J: %w", storage.ErrFull),
 	} {

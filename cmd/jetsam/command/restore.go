@@ -23,7 +23,7 @@ type restoredReport struct {
 	FirstSeq      uint64       `json:"first_seq,omitempty"`
 	LastSeq       uint64       `json:"last_seq,omitempty"`
 	Consumers     int          `json:"consumers"`
-	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed"; of a dry run "restore", "salvage", "skip", "conflict", "damaged"
+	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; of a dry run "restore", "salvage", "replace", "finish", "skip", "conflict", "damaged", "not captured"
 	Lost          []lostReport `json:"lost,omitempty"`
 	LostConsumers []string     `json:"lost_consumers,omitempty"`
 	Warnings      []string     `json:"warnings,omitempty"`
@@ -76,7 +76,7 @@ func (r *restoreReport) text(o *output) {
 // add counts a stream.
 func (r *restoreReport) add(s restoredReport) {
 	switch s.Outcome {
-	case "restored", "verified", "restore", outcomeSalvaged, outcomeSalvage:
+	case "restored", "verified", "restore", "replace", "finish", outcomeSalvaged, outcomeSalvage:
 		r.Streams++
 		r.Messages += s.Messages
 		r.Bytes += s.Bytes
@@ -107,7 +107,7 @@ func (p *program) restoreCommand() *cli.Command {
 		ArgsUsage: "[SNAPSHOT] [STREAM…]",
 		Description: "SNAPSHOT is an ID, the beginning of one, or latest, which is also meant where nothing is given. Without names or globs,\n" +
 			"all streams of the snapshot are restored. What cannot be restored is refused before anything is changed; a stream that\n" +
-			"exists on the server is never touched.",
+			"exists on the server is never touched, unless it is what a killed restore left and nobody has used since.",
 		Flags: append(selectionFlags(),
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave out streams that exist on the server, instead of refusing"},
@@ -142,8 +142,12 @@ func (p *program) restore(c *cli.Context) error {
 		var bars *progress
 		o.Progress = func(x restore.Progress) { bars.report(restoreStep(x)) }
 		plan, err := restore.NewPlan(ctx, rd, sn, conn, o)
+		where := ""
 		if plan != nil {
 			p.warnOfPlan(plan)
+			if len(plan.Missing) > 0 {
+				where = whereMissing(elsewhere(ctx, r, rd, sn, plan.Missing))
+			}
 		}
 		if err == nil && c.Bool("dry-run") {
 			err = plan.Probe(ctx)
@@ -153,15 +157,15 @@ func (p *program) restore(c *cli.Context) error {
 			p.printRestore(newPlanReport(plan))
 		}
 		if err != nil {
-			return summarised(err)
+			return summarised(err, where)
 		}
 		if c.Bool("dry-run") {
-			return plannedDamage(plan)
+			return plannedDamage(plan, where)
 		}
 		bars = p.showProgress("message")
 		res, err := plan.Run(ctx)
 		bars.finish()
-		return errors.Join(err, p.restored(plan, res))
+		return errors.Join(err, p.restored(plan, res, where))
 	})
 }
 
@@ -223,17 +227,42 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 			report.Outcome, report.Error = "conflict", s.Conflicts[0].Reason
 		case s.Lost != nil:
 			report.Outcome = outcomeSalvage
+		case s.Leftover != nil && s.Leftover.Whole:
+			report.Outcome = "finish"
+		case s.Leftover != nil:
+			report.Outcome = "replace"
 		}
 		if !s.Skip {
 			report.tell(s.Lost)
 		}
 		r.add(report)
 	}
+	r.addMissing("planned_stream", plan)
 	return r
 }
 
-// plannedDamage is the error of a plan that leaves streams out because the repository does not hold them whole.
-func plannedDamage(plan *restore.Plan) error {
+// addMissing adds the streams that were chosen and that the backup could not read.
+func (r *restoreReport) addMissing(messageType string, plan *restore.Plan) {
+	for _, f := range plan.Missing {
+		r.add(restoredReport{MessageType: messageType, Name: f.Name, Outcome: "not captured", Error: f.Error})
+	}
+}
+
+// notCaptured is the error of a plan that has all but what the backup could not read.
+func notCaptured(plan *restore.Plan, where string) error {
+	if len(plan.Missing) == 0 {
+		return nil
+	}
+	names := make([]string, len(plan.Missing))
+	for i, f := range plan.Missing {
+		names[i] = f.Name
+	}
+	return &partialError{fmt.Sprintf("%d of %d chosen streams are not in snapshot %s, because the backup could not read them: %s\n%s",
+		len(names), len(names)+len(plan.Streams), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
+}
+
+// plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
+func plannedDamage(plan *restore.Plan, where string) error {
 	var damaged []string
 	var why error
 	for _, s := range plan.Streams {
@@ -243,6 +272,9 @@ func plannedDamage(plan *restore.Plan) error {
 		}
 	}
 	if len(damaged) == 0 {
+		if err := notCaptured(plan, where); err != nil {
+			return err
+		}
 		return plannedSalvage(plan)
 	}
 	return &partialError{fmt.Sprintf("%d of %d streams cannot be restored: %s: %v", len(damaged), len(plan.Streams), strings.Join(damaged, ", "), why)}
@@ -265,8 +297,12 @@ func (e *conflictsError) Error() string {
 		plural(len(names), "stream"), strings.Join(names, ", "), first.Stream, first.Reason, first.Advice)
 }
 
-// summarised shortens the error of a plan with several conflicts.
-func summarised(err error) error {
+// summarised shortens the error of a plan with several conflicts, and says where the streams are that the snapshot lacks.
+func summarised(err error, where string) error {
+	var missing *restore.NotCapturedError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("%w\n%s", err, where)
+	}
 	var conflict *restore.ConflictError
 	if errors.As(err, &conflict) && len(conflict.Conflicts) > 1 {
 		return &conflictsError{conflict}
@@ -275,7 +311,7 @@ func summarised(err error) error {
 }
 
 // restored prints what a run did, and returns the error of one that did not do all.
-func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
+func (p *program) restored(plan *restore.Plan, res *restore.Result, where string) error {
 	r := &restoreReport{MessageType: "summary", Snapshot: plan.Snapshot.ID().String(), Seconds: res.Took.Seconds()}
 	for _, s := range res.Streams {
 		report := restoredReport{
@@ -299,16 +335,20 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result) error {
 		}
 		r.add(report)
 	}
+	r.addMissing("stream", plan)
 	p.tellLosses(res)
 	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Salvaged == 0 && r.Streams > 0
 	failed := res.Failed()
-	if len(failed) == 1 && len(res.Streams) == 1 {
+	if len(failed) == 1 && len(res.Streams) == 1 && len(plan.Missing) == 0 {
 		return failed[0].Err
 	}
 	for _, s := range failed {
 		p.out.warn("%v", s.Err)
 	}
 	p.printRestore(r)
+	if err := notCaptured(plan, where); err != nil && len(failed) == 0 {
+		return err
+	}
 	return partialRestore(res, failed)
 }
 

@@ -1,0 +1,104 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxMetadata is the most that a stream's metadata may have, names and values together, in bytes (nats-server 2.15, JSMaxMetadataLen).
+const maxMetadata = 128 << 10
+
+// ServerMetadata begins the names of metadata that a server sets itself, from 2.11 on. It sets them anew whatever it is sent.
+const ServerMetadata = "_nats."
+
+// ErrMetadataFull says that a stream's metadata has no room for another entry.
+var ErrMetadataFull = errors.New("the stream's metadata is full")
+
+// WithMetadata returns a stream's configuration with one more entry of metadata. What else it says keeps its bytes, numbers and
+// unknown fields included, but not the order of the outermost names. Where there is no room for the entry it is ErrMetadataFull.
+func WithMetadata(config json.RawMessage, name, value string) (json.RawMessage, error) {
+	return editMetadata(config, func(entries map[string]string) { entries[name] = value })
+}
+
+// WithoutMetadata returns a stream's configuration without an entry of its metadata, and fit to be sent: a server that adds entries
+// of its own, and then counts them as the user's, refuses metadata that it has accepted once. One that needs no change is returned as it is.
+func WithoutMetadata(config json.RawMessage, name string) (json.RawMessage, error) {
+	_, s, err := ParseSettings(config)
+	if err != nil {
+		return nil, err
+	}
+	if _, found := s.Metadata[name]; !found && metadataSize(s.Metadata) <= maxMetadata {
+		return config, nil
+	}
+	return editMetadata(config, func(entries map[string]string) { delete(entries, name) })
+}
+
+func editMetadata(config json.RawMessage, edit func(map[string]string)) (json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return nil, fmt.Errorf("decode stream configuration: %w", err)
+	}
+	_, s, err := ParseSettings(config)
+	if err != nil {
+		return nil, err
+	}
+	entries := s.Metadata
+	if entries == nil {
+		entries = map[string]string{}
+	}
+	edit(entries)
+	dropServers(entries)
+	if metadataSize(entries) > maxMetadata {
+		return nil, ErrMetadataFull
+	}
+	raw, err := json.Marshal(entries)
+	if err != nil {
+		return nil, fmt.Errorf("encode stream metadata: %w", err)
+	}
+	for field := range fields { // encoding/json, which servers use, reads names without regard to case
+		if strings.EqualFold(field, "metadata") {
+			delete(fields, field)
+		}
+	}
+	if len(entries) > 0 {
+		fields["metadata"] = raw
+	}
+	return json.Marshal(fields)
+}
+
+// dropServers drops the server's own entries where there is no room for them.
+func dropServers(entries map[string]string) {
+	if metadataSize(entries) <= maxMetadata {
+		return
+	}
+	for name := range entries {
+		if strings.HasPrefix(name, ServerMetadata) {
+			delete(entries, name)
+		}
+	}
+}
+
+func metadataSize(entries map[string]string) int {
+	n := 0
+	for name, value := range entries {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+// MayUpdate returns nil if this user may change the configuration of a stream of that name, which need not exist. It asks for a
+// change that no server can make.
+func (c *Conn) MayUpdate(ctx context.Context, name string) error {
+	if err := checkName("stream", name); err != nil {
+		return err
+	}
+	_, err := c.api(ctx, "STREAM.UPDATE."+name, []byte("{}"))
+	var answer *APIError
+	if err == nil || errors.As(err, &answer) {
+		return nil
+	}
+	return fmt.Errorf("update stream %s: %w", name, err)
+}

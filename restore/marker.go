@@ -1,0 +1,171 @@
+package restore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"jetsam/jetstream"
+)
+
+// markerName is the entry of a stream's metadata by which a restore knows the stream as its own, until it is complete. A server that
+// fails in the middle of a restore keeps what it has got as a stream like any other: the entry tells it from one that somebody uses.
+const markerName = "jetsam-restore"
+
+// marker says which run restores a stream, from which snapshot, since when.
+type marker struct {
+	run      string // a random name
+	snapshot string // the beginning of the snapshot's ID
+	began    time.Time
+}
+
+// String is the marker as metadata holds it.
+func (m marker) String() string {
+	return fmt.Sprintf("%s %s %s", m.run, m.snapshot, m.began.UTC().Format(time.RFC3339))
+}
+
+// maxRun is the most letters that the name of a run may have.
+const maxRun = 40
+
+// parseMarker reads what String writes. The metadata of a stream is anybody's to write.
+func parseMarker(text string) (marker, bool) {
+	fields := strings.Split(text, " ")
+	if len(fields) != 3 || fields[0] == "" || len(fields[0]) > maxRun || strings.Trim(fields[0], "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" {
+		return marker{}, false
+	}
+	began, err := time.Parse(time.RFC3339, fields[2])
+	return marker{run: fields[0], snapshot: fields[1], began: began}, err == nil
+}
+
+// newRun returns a name for a run that no other has.
+func newRun() string { return rand.Text() }
+
+// announce lets others know that this run is at work, until stop is called.
+func (p *Plan) announce() (stop func()) {
+	stop, p.unannounced = p.conn.Announce(p.run)
+	if p.unannounced != nil {
+		return func() {}
+	}
+	return stop
+}
+
+// marker is what marks the plan's streams while it runs.
+func (p *Plan) marker(now time.Time) marker {
+	return marker{run: p.run, snapshot: p.Snapshot.ID().Short(), began: now}
+}
+
+// isOurs says whether a stream carries this run's marker.
+func (p *Plan) isOurs(info *jetstream.StreamInfo) bool {
+	m, ok := parseMarker(info.Metadata[markerName])
+	return ok && m.run == p.run
+}
+
+// readWanted reads the configuration that a stream shall have in the end: the snapshot's, without the marker of a restore that was under way
+// when it was captured.
+func (s *StreamPlan) readWanted() (err error) {
+	if s.wanted, err = jetstream.WithoutMetadata(s.stream.Document.Config, markerName); err != nil {
+		return fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	if _, found := s.config.Metadata[markerName]; found {
+		s.warning("it was captured while a restore of it was unfinished: it may not be whole")
+	}
+	return nil
+}
+
+// begin asks the server to restore the stream: with the marker if it can be taken off again, else without.
+func (t *transfer) begin(ctx context.Context) (*jetstream.Restore, error) {
+	state := t.s.stream.Document.State
+	marked, err := t.marked(ctx)
+	if err == nil {
+		var out *jetstream.Restore
+		if out, err = t.plan.conn.Restore(ctx, t.s.Name, marked, state); err == nil {
+			t.isMarked = true
+			return out, nil
+		}
+		if !refusesConfig(err) {
+			return nil, err
+		}
+	}
+	out, plain := t.plan.conn.Restore(ctx, t.s.Name, t.s.wanted, state)
+	if plain == nil {
+		t.note("restored without the mark that lets the next run recognise an unfinished restore: %v", err)
+	}
+	return out, plain
+}
+
+// marked is the stream's configuration with the marker, or why it can have none.
+func (t *transfer) marked(ctx context.Context) (json.RawMessage, error) {
+	if t.plan.unannounced != nil {
+		return nil, t.plan.unannounced
+	}
+	config, err := jetstream.WithMetadata(t.s.wanted, markerName, t.plan.marker(time.Now()).String())
+	if err != nil {
+		return nil, err
+	}
+	return config, t.plan.conn.MayUpdate(ctx, t.s.Name)
+}
+
+// codeInvalidConfig is a server's complaint about a stream's configuration (nats-server, server/errors.json).
+const codeInvalidConfig = 10052
+
+func refusesConfig(err error) bool {
+	var answer *jetstream.APIError
+	return errors.As(err, &answer) && answer.ErrCode == codeInvalidConfig
+}
+
+// unmark takes the marker off the restored stream. It does not touch a stream that carries another's.
+func (t *transfer) unmark(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	for {
+		info, err := t.plan.conn.Stream(ctx, t.s.Name)
+		if err == nil {
+			if _, found := info.Metadata[markerName]; !found {
+				return nil
+			}
+			if !t.ours(info) {
+				return errors.New("the stream carries the mark of another restore: two of them ran at once")
+			}
+			_, err = t.plan.conn.UpdateStream(ctx, t.s.wanted)
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, jetstream.ErrUnreachable):
+			return err
+		}
+		if pause(ctx, time.Second) != nil {
+			return err
+		}
+	}
+}
+
+// ours says whether the stream carries the marker that this transfer looks after: its own, or the one of a restore that it finishes.
+func (t *transfer) ours(info *jetstream.StreamInfo) bool {
+	m, ok := parseMarker(info.Metadata[markerName])
+	if t.s.Leftover != nil && t.s.Leftover.Whole {
+		return ok && m.run == t.s.Leftover.Run
+	}
+	return ok && m.run == t.plan.run
+}
+
+func (t *transfer) note(format string, args ...any) {
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// usedSince says whether messages came into a stream since the restore that made it began. Those that are restored keep their times, from
+// before; the server's own clock dates the stream and what comes in.
+func usedSince(info *jetstream.StreamInfo) bool { return info.LastTime.After(info.Created) }

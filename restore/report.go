@@ -1,0 +1,104 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"jetsam/jetstream"
+	"jetsam/jetstream/archive"
+)
+
+// compareConfig compares a server's configuration with what it shall be. What the snapshot's does not say at all, a server adds as it sees fit:
+// a newer one has fields that the source did not know.
+func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError) {
+	want, werr := decode(s.wanted)
+	got, gerr := decode(config)
+	w, wok := want.(map[string]any)
+	g, gok := got.(map[string]any)
+	if !wok || !gok {
+		diff.add("configuration cannot be compared: %v", errors.Join(werr, gerr))
+		return
+	}
+	for field := range g {
+		if _, said := w[field]; !said && field != "metadata" {
+			delete(g, field)
+		}
+	}
+	compareFields("configuration", w, g, diff)
+}
+
+// compareCounts compares what the server counts besides messages and sequences, while nothing new has come in. Bytes are a note: how a
+// message is counted is the server's own affair, and that each arrived as it is was seen on the way.
+func (t *transfer) compareCounts(info *jetstream.StreamInfo, diff *DifferenceError) {
+	if info.Messages != t.tally.Messages || info.LastSeq != t.s.state.LastSeq || info.Messages == 0 {
+		return
+	}
+	if gaps := info.LastSeq - t.tally.FirstSeq + 1 - t.tally.Messages; info.Deleted != gaps {
+		diff.add("the server counts %d deleted messages, in the snapshot there are %d", info.Deleted, gaps)
+	}
+	if t.s.state.Messages != t.tally.Messages {
+		return // the source removed some while it was captured: its own counts are of other messages
+	}
+	if sent := t.s.state.Bytes; info.Bytes != sent {
+		t.note("the server counts %d bytes of messages, the source counted %d", info.Bytes, sent)
+	}
+}
+
+// comparePositions compares where each consumer stands. One that is ahead is in use already.
+func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, diff *DifferenceError) {
+	have := make(map[string]*jetstream.ConsumerInfo, len(found))
+	for _, c := range found {
+		have[c.Name] = c
+	}
+	ahead := 0
+	for _, c := range t.s.head.Consumers {
+		got := have[c.Name]
+		if got == nil {
+			diff.add("consumer %s is missing", c.Name)
+			continue
+		}
+		want, err := archive.ParseConsumer(c.JSON)
+		if err != nil {
+			diff.add("consumer %s cannot be compared: %v", c.Name, err)
+			continue
+		}
+		switch behind, moved := comparePosition(want, got); {
+		case behind != "":
+			diff.add("consumer %s %s", c.Name, behind)
+		case moved:
+			ahead++
+		}
+	}
+	if ahead > 0 {
+		t.note("%d of its consumers are in use already", ahead)
+	}
+}
+
+// comparePosition says where a consumer stands behind what was sent, or that it has moved on since.
+func comparePosition(want archive.ConsumerState, got *jetstream.ConsumerInfo) (behind string, moved bool) {
+	delivered, floor := jetstream.Position(want.Delivered), jetstream.Position(want.AckFloor)
+	switch {
+	case got.Delivered.Stream < delivered.Stream || got.Delivered.Consumer < delivered.Consumer:
+		return fmt.Sprintf("has delivered up to message %d, in the snapshot up to %d", got.Delivered.Stream, delivered.Stream), false
+	case got.AckFloor.Stream < floor.Stream || got.AckFloor.Consumer < floor.Consumer:
+		return fmt.Sprintf("has acknowledged up to message %d, in the snapshot up to %d", got.AckFloor.Stream, floor.Stream), false
+	case got.Delivered == delivered && got.AckPending > want.AckPending:
+		return fmt.Sprintf("waits for %d acknowledgements, in the snapshot for %d", got.AckPending, want.AckPending), false
+	}
+	return "", got.Delivered != delivered || got.AckFloor != floor || got.AckPending != want.AckPending
+}
+
+// missingConsumers is an error if not all that were sent are found.
+func missingConsumers(sent []archive.Consumer, found []*jetstream.ConsumerInfo) error {
+	have := make(map[string]bool, len(found))
+	for _, c := range found {
+		have[c.Name] = true
+	}
+	for _, c := range sent {
+		if !have[c.Name] {
+			return fmt.Errorf("consumer %s was sent and is not there; %d of %d consumers are", c.Name, len(found), len(sent))
+		}
+	}
+	return nil
+}

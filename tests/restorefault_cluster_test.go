@@ -1,0 +1,107 @@
+package tests
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jetsam/backup"
+	"jetsam/internal/natsd"
+	"jetsam/jetstream/archive"
+	"jetsam/repo"
+
+	conn "jetsam/jetstream"
+)
+
+// startCluster starts three servers that are one, and returns the first when it holds a replicated stream.
+func startCluster(t *testing.T, first jetstream.StreamConfig) *source {
+	t.Helper()
+	var ports []int
+	var routes []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		routes = append(routes, fmt.Sprintf("nats://%s", l.Addr()))
+		must(t, l.Close())
+	}
+	var servers []*source
+	for i, port := range ports {
+		servers = append(servers, startServer(t, natsd.Options{
+			Name:   fmt.Sprintf("n%d", i),
+			Config: fmt.Sprintf("cluster { name: C, listen: \"127.0.0.1:%d\", routes: [%s] }", port, strings.Join(routes, ", ")),
+		}))
+	}
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		_, err := servers[0].js.CreateStream(t.Context(), first)
+		if err == nil {
+			return servers[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// restored are the messages, consumers and configuration that a restore into the same server must give back.
+func restored(im image) image {
+	im.State = nil
+	return im
+}
+
+// TestRestoreIntoCluster restores a replicated stream into the cluster it came from: over nothing, and over what an unfinished restore left.
+func TestRestoreIntoCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("elections take seconds")
+	}
+	t.Parallel()
+	s := startCluster(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}, Replicas: 3})
+	random := rand.New(rand.NewPCG(8, 8))
+	s.publish(t, "orders", 2000, func(int) []byte { return noise(random, 500) })
+	_, err := s.js.CreateConsumer(t.Context(), "ORDERS", jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy})
+	must(t, err)
+	want := lookAt(t, s, "ORDERS")
+	r, dir := newRepo(t, repo.Options{})
+	backUp(t, s, r, backup.Options{Selection: allStreams})
+	from, err := connect(t, s).Snapshot(t.Context(), "ORDERS", conn.SnapshotOptions{})
+	must(t, err)
+	plain, err := io.ReadAll(archive.Decompress(from, 1<<30))
+	must(t, err)
+	from.Close()
+
+	c := command{repo: dir, env: []string{"NATS_URL=" + s.URL()}}
+	remove := func() {
+		must(t, s.js.DeleteStream(t.Context(), "ORDERS"))
+		time.Sleep(time.Second) // a cluster forgets a name a little later, which is nothing that is tested here
+	}
+	remove()
+	t.Log(c.run(t, 0, "restore", "--verify"))
+	sameImage(t, restored(want), restored(lookAt(t, s, "ORDERS")))
+	remove()
+
+	config, err := conn.WithMetadata(from.Config, markerName, markerOf(latest(t, r).ID().Short(), time.Now()))
+	must(t, err)
+	to, err := connect(t, s).Restore(t.Context(), "ORDERS", config, from.State)
+	must(t, err)
+	var framed []byte
+	for piece := range slices.Chunk(plain, 64<<10) {
+		framed = archive.AppendFrame(framed, piece)
+	}
+	_, err = to.Write(framed[:len(framed)/2])
+	must(t, err)
+	t.Logf("left on the cluster: %v", to.Abort())
+	out := c.run(t, 0, "restore", "--verify")
+	t.Log(out)
+	if !strings.Contains(out, "unfinished restore") {
+		t.Error("it does not say that it removed what an unfinished restore had left")
+	}
+	sameImage(t, restored(want), restored(lookAt(t, s, "ORDERS")))
+}
