@@ -24,16 +24,16 @@ demo: ## show the whole round trip: a server, two backups, a restore, a comparis
 .PHONY: test
 test: ## run all tests; needs nothing but Go
 	@command -v restic >/dev/null || echo 'restic is not installed: the tests that hold our repositories against it are skipped'
-	$(GO) test -timeout 10m ./...
+	$(GO) test -timeout 20m ./...
 
 .PHONY: race
 race: ## run the tests with the race detector; needs a C compiler (RACE=./... for which packages)
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(RACE)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $(RACE)
 
 .PHONY: interop
 interop: ## run the tests that involve the real restic, which must be installed
 	@command -v restic >/dev/null || { echo 'restic is not installed: apt-get install restic, brew install restic, …' >&2; exit 1; }
-	CI=true $(GO) test -count=1 -timeout 10m ./repo/... ./cmd/... ./tests/...
+	CI=true $(GO) test -count=1 -timeout 20m ./repo/... ./cmd/... ./tests/...
 
 .PHONY: proof
 proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)
@@ -65,7 +65,7 @@ bench: ## run the benchmarks (BENCH=regexp for some, JETSAM_BENCH_MIB=64 for les
 
 .PHONY: cover
 cover: ## how much of the code the tests reach (cover.out)
-	$(GO) test -timeout 10m -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) test -timeout 20m -coverpkg=./... -coverprofile=cover.out ./...
 	@$(GO) tool cover -func=cover.out | tail -n 1
 
 .PHONY: release

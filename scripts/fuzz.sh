@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of every package, one after the other: fuzz.sh [TIME]
+# Runs every fuzz target of every package, one on each processor at a time: fuzz.sh [TIME]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-time=${1:-20s}
+export FUZZTIME=${1:-20s}
 
-targets=$(grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | wc -l)
-[ "$targets" -gt 0 ] || { echo 'there is no fuzz target' >&2; exit 1; }
-echo "$((targets)) fuzz targets, $time each"
+found=$(grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort)
+[ -n "$found" ] || { echo 'there is no fuzz target' >&2; exit 1; }
+echo "$(wc -l <<<"$found") fuzz targets, $FUZZTIME each"
 
-grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS= read -r found; do
-	file=${found%%:*} name=${found##* }
-	echo "-- $(dirname "$file") $name"
-	go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "$(dirname "$file")"
-done
+# fuzz FILE:func NAME: what it prints comes in one piece.
+fuzz() {
+	local file=${1%%:*} name=$2 said
+	if said=$(go test -run '^$' -fuzz "^$name\$" -fuzztime "$FUZZTIME" -parallel 1 "$(dirname "$file")" 2>&1); then
+		printf -- '-- %s %s: %s\n' "$(dirname "$file")" "$name" "$(grep -E '^fuzz: elapsed' <<<"$said" | tail -n 1)"
+	else
+		printf -- '-- %s %s\n%s\n' "$(dirname "$file")" "$name" "$said"
+		return 1
+	fi
+}
+export -f fuzz
+xargs -P "$(getconf _NPROCESSORS_ONLN)" -n 2 bash -c 'fuzz "$@"' fuzz <<<"$found"

@@ -287,6 +287,8 @@ func (j *judge) head(ctx context.Context) {
 	for _, c := range j.stream.Document.Jetsam.Consumers {
 		said = append(said, c.Name)
 	}
+	slices.Sort(names) // the head has them in the server's order
+	slices.Sort(said)
 	if !slices.Equal(names, said) {
 		j.out.damage("/"+headName, "it has %d consumers, others than the %d in %s", len(names), len(said), documentName)
 	}
