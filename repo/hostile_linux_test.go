@@ -42,6 +42,9 @@ type hostile struct {
 // TestHostileRepositories makes each repository in a directory, and has a process of
 // its own read all of it, whose peak memory and time are measured.
 func TestHostileRepositories(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector takes several times the memory and time")
+	}
 	for _, tt := range hostiles() {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.large && !proof() {
