@@ -38,7 +38,7 @@ func (c *Conn) Consumers(ctx context.Context, stream string) ([]*ConsumerInfo, e
 	if err := checkName("stream", stream); err != nil {
 		return nil, fmt.Errorf("list consumers: %w", err)
 	}
-	l, err := c.list(ctx, "CONSUMER.LIST."+stream, consumerName)
+	l, err := c.list(ctx, "CONSUMER.LIST."+stream, nameIn)
 	if err != nil {
 		return nil, fmt.Errorf("list consumers of %s: %w", stream, err)
 	}
@@ -104,7 +104,8 @@ func parseConsumerInfo(raw json.RawMessage) (*ConsumerInfo, error) {
 	}, nil
 }
 
-func consumerName(raw json.RawMessage) (string, error) {
+// nameIn is the name that a configuration, or an entry of a list, says is its own.
+func nameIn(raw json.RawMessage) (string, error) {
 	var entry struct {
 		Name string `json:"name"`
 	}

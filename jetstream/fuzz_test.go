@@ -52,7 +52,7 @@ func FuzzAnswer(f *testing.F) {
 			"account":  func() error { return (&AccountInfo{Raw: raw}).parse() },
 			"names": func() error {
 				_, err1 := streamName(raw)
-				_, err2 := consumerName(raw)
+				_, err2 := nameIn(raw)
 				return errors.Join(err1, err2)
 			},
 		} {

@@ -153,15 +153,13 @@ func (c *Conn) UpdateStream(ctx context.Context, config json.RawMessage) (*Strea
 }
 
 func (c *Conn) writeStream(ctx context.Context, verb string, config json.RawMessage) (*StreamInfo, error) {
-	var named struct {
-		Name string `json:"name"`
-	}
-	if err := strictjson.Decode(config, &named); err != nil {
+	name, err := nameIn(config)
+	if err != nil {
 		return nil, fmt.Errorf("decode stream configuration: %w", err)
 	}
-	s, err := c.streamRequest(ctx, verb, named.Name, config)
+	s, err := c.streamRequest(ctx, verb, name, config)
 	if err != nil {
-		return nil, fmt.Errorf("%s stream %s: %w", map[string]string{"CREATE": "create", "UPDATE": "update"}[verb], named.Name, err)
+		return nil, fmt.Errorf("%s stream %s: %w", map[string]string{"CREATE": "create", "UPDATE": "update"}[verb], name, err)
 	}
 	return s, nil
 }
@@ -184,7 +182,7 @@ func (c *Conn) streamRequest(ctx context.Context, verb, name string, body []byte
 
 // isNamed wants config to be that of the stream with this name.
 func isNamed(config json.RawMessage, name string) error {
-	got, err := streamName(fmt.Appendf(nil, `{"config":%s}`, orNull(config)))
+	got, err := nameIn(orNull(config))
 	if err != nil {
 		return fmt.Errorf("decode answer: %w", err)
 	}

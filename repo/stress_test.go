@@ -63,7 +63,7 @@ func stressPlan(t *testing.T) (seed, histories uint64, end time.Time) {
 		return seed, 1, end
 	}
 	seed, histories = rand.Uint64()>>16, 6
-	if os.Getenv("JETSAM_PROOF") != "" {
+	if proof() {
 		histories = 60
 	}
 	if text := os.Getenv("JETSAM_SOAK"); text != "" {
@@ -680,7 +680,7 @@ func (s *stress) read(r *repo.Repo, a acknowledged) error {
 // finish copies the repository to disk, for jetsam and for restic to check it.
 func (s *stress) finish(restic bool) {
 	s.did = "check on disk"
-	if !restic && os.Getenv("JETSAM_PROOF") == "" {
+	if !restic && !proof() {
 		return
 	}
 	if os.Getenv("CI") != "" {

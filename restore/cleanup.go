@@ -87,7 +87,7 @@ func (t *transfer) cleanUpMarked(ctx context.Context) (gone bool, remains string
 		return true, "nothing of it is left on the server"
 	case err != nil:
 		return false, fmt.Sprintf("an unfinished stream may be left on the server, which cannot be asked (%v): the same restore again recognises it and removes it", err)
-	case !t.plan.isOurs(info):
+	case !isOf(info, t.plan.run):
 		return true, "a stream of that name is there that this restore did not make; it was not touched"
 	case usedSince(info):
 		return false, fmt.Sprintf("an unfinished stream of %d messages is left on the server, into which messages came meanwhile: save those if they matter, "+

@@ -143,8 +143,7 @@ func (t *transfer) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m, ok := parseMarker(now.Metadata[markerName])
-		if !ok || m.run != left.Run || !left.Whole && usedSince(now) {
+		if !isOf(now, left.Run) || !left.Whole && usedSince(now) {
 			break
 		}
 		quiet := now.Messages == left.info.Messages && now.LastSeq == left.info.LastSeq

@@ -58,10 +58,10 @@ func (p *Plan) marker(now time.Time) marker {
 	return marker{run: p.run, snapshot: p.Snapshot.ID().Short(), began: now}
 }
 
-// isOurs says whether a stream carries this run's marker.
-func (p *Plan) isOurs(info *jetstream.StreamInfo) bool {
+// isOf says whether a stream carries the marker of that run.
+func isOf(info *jetstream.StreamInfo, run string) bool {
 	m, ok := parseMarker(info.Metadata[markerName])
-	return ok && m.run == p.run
+	return ok && m.run == run
 }
 
 // readWanted reads the configuration that a stream shall have in the end: the snapshot's, without the marker of a restore that was under way
@@ -146,11 +146,10 @@ func (t *transfer) unmark(ctx context.Context) error {
 
 // ours says whether the stream carries the marker that this transfer looks after: its own, or the one of a restore that it finishes.
 func (t *transfer) ours(info *jetstream.StreamInfo) bool {
-	m, ok := parseMarker(info.Metadata[markerName])
-	if t.s.Leftover != nil && t.s.Leftover.Whole {
-		return ok && m.run == t.s.Leftover.Run
+	if left := t.s.Leftover; left != nil && left.Whole {
+		return isOf(info, left.Run)
 	}
-	return ok && m.run == t.plan.run
+	return isOf(info, t.plan.run)
 }
 
 func (t *transfer) note(format string, args ...any) {

@@ -474,7 +474,7 @@ func (a *aviary) damaged() {
 		commands := [][]string{
 			{"check", "--read-data"}, {"ls", "latest"}, {"restore", "latest", "--dry-run", "--server", a.empty.URL()},
 		}
-		if canaryProof() {
+		if proof() {
 			commands = append(commands, []string{"snapshots"}, []string{"stats"}, []string{"key", "list"}, []string{"cat", "snapshot", "latest"})
 		}
 		for _, args := range commands {
@@ -527,12 +527,9 @@ func (a *aviary) demo() {
 	}
 }
 
-// canaryProof says whether the tests are to run in their long form.
-func canaryProof() bool { return os.Getenv("JETSAM_PROOF") == "1" }
-
 // allForms are all of these forms of a command where there is time for it, else the first.
 func allForms(forms ...string) []string {
-	if canaryProof() {
+	if proof() {
 		return forms
 	}
 	return forms[:1]

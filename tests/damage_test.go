@@ -37,8 +37,8 @@ func twoStreams(t *testing.T) (*source, *repo.Repo, string) {
 	return src, rp, dir
 }
 
-// locate finds where the last blob of a stream's messages is stored.
-func locate(t *testing.T, r *repo.Repo, stream string) index.Location {
+// newestStreams are the streams in the newest snapshot, and what reads their blobs.
+func newestStreams(t testing.TB, r *repo.Repo) (*repo.Reader, []*streamlog.Stream) {
 	t.Helper()
 	rd, err := r.LoadIndex(t.Context(), nil)
 	must(t, err)
@@ -46,7 +46,14 @@ func locate(t *testing.T, r *repo.Repo, stream string) index.Location {
 	must(t, err)
 	held, err := streamlog.Open(t.Context(), rd, sn.Tree)
 	must(t, err)
-	for _, s := range held.Streams {
+	return rd, held.Streams
+}
+
+// locate finds where the last blob of a stream's messages is stored.
+func locate(t *testing.T, r *repo.Repo, stream string) index.Location {
+	t.Helper()
+	rd, streams := newestStreams(t, r)
+	for _, s := range streams {
 		if s.Name != stream {
 			continue
 		}
@@ -177,8 +184,9 @@ func TestRestoreRefusesWhatTheServerCannotHold(t *testing.T) {
 	}
 }
 
-// TestOneStreamDenied backs up an account of which one stream may not be read: the others are kept, and the failure is named.
-func TestOneStreamDenied(t *testing.T) {
+// halfDenied is a server with the streams OPEN and SECRET, of which user bk may not read SECRET.
+func halfDenied(t *testing.T) *source {
+	t.Helper()
 	src := startServer(t, natsd.Options{Config: `
 		authorization { users [
 			{ user: admin, password: a }
@@ -189,6 +197,12 @@ func TestOneStreamDenied(t *testing.T) {
 		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name}})
 		src.publish(t, name, 10, text)
 	}
+	return src
+}
+
+// TestOneStreamDenied backs up an account of which one stream may not be read: the others are kept, and the failure is named.
+func TestOneStreamDenied(t *testing.T) {
+	src := halfDenied(t)
 	r, _ := newRepo(t, repo.Options{})
 	c, err := conn.Connect(t.Context(), conn.Config{Servers: strings.Replace(src.URL(), "://", "://bk:b@", 1)})
 	must(t, err)

@@ -382,16 +382,7 @@ func TestRestoreRefusedByLimits(t *testing.T) {
 // TestNotCapturedStreams restores all of a snapshot that lacks a stream: that is done in part, and says where the stream can be found.
 func TestNotCapturedStreams(t *testing.T) {
 	t.Parallel()
-	src := startServer(t, natsd.Options{Config: `
-		authorization { users [
-			{ user: admin, password: a }
-			{ user: bk, password: b, permissions: { publish: { deny: ["$JS.API.STREAM.SNAPSHOT.SECRET"] } } }
-		] }
-		no_auth_user: admin`})
-	for _, name := range []string{"OPEN", "SECRET"} {
-		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name}})
-		src.publish(t, name, 10, text)
-	}
+	src := halfDenied(t)
 	_, dir := newRepo(t, repo.Options{})
 	c := command{repo: dir}
 	c.run(t, 0, "backup", "--all", "--server", src.URL())

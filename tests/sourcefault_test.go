@@ -20,7 +20,6 @@ import (
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/restore"
-	"jetsam/snapshot"
 	"jetsam/streamlog"
 
 	conn "jetsam/jetstream"
@@ -128,13 +127,8 @@ func agrees(t testing.TB, before, after, snap image) {
 // document is backup.json of a stream in the newest snapshot.
 func document(t testing.TB, r *repo.Repo, stream string) *streamlog.Document {
 	t.Helper()
-	rd, err := r.LoadIndex(t.Context(), nil)
-	must(t, err)
-	sn, err := r.Snapshot(t.Context(), "latest", snapshot.Filter{})
-	must(t, err)
-	held, err := streamlog.Open(t.Context(), rd, sn.Tree)
-	must(t, err)
-	for _, s := range held.Streams {
+	_, streams := newestStreams(t, r)
+	for _, s := range streams {
 		if s.Name == stream {
 			return s.Document
 		}
@@ -219,13 +213,8 @@ func TestPurgeInMidCapture(t *testing.T) {
 // stored is a stream's archive in the newest snapshot, put together as a server would send it and read by the server's own package.
 func stored(t testing.TB, r *repo.Repo, stream string) image {
 	t.Helper()
-	rd, err := r.LoadIndex(t.Context(), nil)
-	must(t, err)
-	sn, err := r.Snapshot(t.Context(), "latest", snapshot.Filter{})
-	must(t, err)
-	held, err := streamlog.Open(t.Context(), rd, sn.Tree)
-	must(t, err)
-	for _, s := range held.Streams {
+	rd, streams := newestStreams(t, r)
+	for _, s := range streams {
 		if s.Name == stream {
 			return read(t, rd, s)
 		}
