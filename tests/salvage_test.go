@@ -37,6 +37,9 @@ const (
 	endsShelf = 4743
 )
 
+// endsGroup is the length of a payload that has a blob of its own, whatever the repository's polynomial: the blob before it ends where it begins.
+const endsGroup = 128 << 10
+
 // numbered is a payload long enough for a blob of its own.
 func numbered(n int) []byte {
 	return append(fmt.Appendf(nil, "%d ", n), bytes.Repeat([]byte("x"), 128<<10)...)
@@ -374,7 +377,12 @@ func TestSalvageLostIndex(t *testing.T) {
 	src := startServer(t, natsd.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "GROWS", Subjects: []string{"grows"}})
 	r := rand.New(rand.NewPCG(12, 12))
-	src.publish(t, "grows", 3000, func(int) []byte { return letters(r, 1000) })
+	src.publish(t, "grows", 3000, func(i int) []byte {
+		if i == 2000 {
+			return letters(r, endsGroup)
+		}
+		return letters(r, 1000)
+	})
 	rp, dir := newRepo(t, repo.Options{PackSize: 1 << 20})
 	backUp(t, src, rp, backup.Options{Selection: allStreams})
 	first, err := filepath.Glob(filepath.Join(dir, "index", "*"))
@@ -436,7 +444,12 @@ func TestSalvagedConsumer(t *testing.T) {
 	src := startServer(t, natsd.Options{})
 	st := src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})
 	r := rand.New(rand.NewPCG(13, 13))
-	src.publish(t, "orders.new", 5000, func(int) []byte { return letters(r, 1000) })
+	src.publish(t, "orders.new", 5000, func(i int) []byte {
+		if i%1000 == 999 {
+			return letters(r, endsGroup)
+		}
+		return letters(r, 1000)
+	})
 	fillPending(t, st, 5000)
 	rp, dir := newRepo(t, repo.Options{PackSize: 1 << 20})
 	backUp(t, src, rp, backup.Options{Selection: allStreams})
