@@ -84,7 +84,6 @@ func TestLockThatCannotBeRenewed(t *testing.T) {
 	for _, outage := range []time.Duration{lockLimit - lockRefresh - time.Minute, lockStale} {
 		synctest.Test(t, func(t *testing.T) {
 			r, be, _ := testRepo(t)
-			l := mustLock(t, r, false)
 			var down atomic.Bool
 			be.Before = func(op storagetest.Op, f storage.File) error {
 				if down.Load() {
@@ -92,6 +91,7 @@ func TestLockThatCannotBeRenewed(t *testing.T) {
 				}
 				return nil
 			}
+			l := mustLock(t, r, false)
 			down.Store(true)
 			began := time.Now()
 			select {
@@ -147,9 +147,6 @@ func TestLockAfterSleep(t *testing.T) {
 				o := testOptions(nil)
 				o.Clock = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				r := reopen(t, be, o)
-				l := mustLock(t, r, false)
-				offset.Store(int64(night))
-				tt.while(t, r)
 				var saves atomic.Int64
 				be.Before = func(op storagetest.Op, f storage.File) error {
 					if op == storagetest.OpSave {
@@ -157,6 +154,10 @@ func TestLockAfterSleep(t *testing.T) {
 					}
 					return nil
 				}
+				l := mustLock(t, r, false)
+				offset.Store(int64(night))
+				tt.while(t, r)
+				saves.Store(0)
 				// The next write comes before the background has its turn.
 				err := l.held()
 				if (err != nil) != tt.lost || err != nil && !errors.Is(err, ErrLockLost) {

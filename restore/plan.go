@@ -55,6 +55,7 @@ type StreamPlan struct {
 	probed    bool                     // they were read
 	ids       []blob.ID                // of the messages that are sent
 	ages      []age
+	raised    int // consumers that stood below the first message
 
 	lastGroup uint64 // last sequence of the groups that were read so far
 }
@@ -147,6 +148,9 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	if err := s.checkClaims(); err != nil {
+		return err
+	}
+	if err := s.raiseConsumers(); err != nil {
 		return err
 	}
 	if err := p.chart(ctx, s); err != nil {

@@ -73,16 +73,23 @@ func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, diff *Diffe
 	if ahead > 0 {
 		t.note("%d of its consumers are in use already", ahead)
 	}
+	if t.s.raised > 0 {
+		t.note("%d of its consumers stood below its first message, and go on at it", t.s.raised)
+	}
 }
 
 // comparePosition says where a consumer stands behind what was sent, or that it has moved on since.
 func comparePosition(want archive.ConsumerState, got *jetstream.ConsumerInfo) (behind string, moved bool) {
 	delivered, floor := jetstream.Position(want.Delivered), jetstream.Position(want.AckFloor)
 	switch {
-	case got.Delivered.Stream < delivered.Stream || got.Delivered.Consumer < delivered.Consumer:
+	case got.Delivered.Stream < delivered.Stream:
 		return fmt.Sprintf("has delivered up to message %d, in the snapshot up to %d", got.Delivered.Stream, delivered.Stream), false
-	case got.AckFloor.Stream < floor.Stream || got.AckFloor.Consumer < floor.Consumer:
+	case got.Delivered.Consumer < delivered.Consumer:
+		return fmt.Sprintf("has made %d deliveries, in the snapshot %d", got.Delivered.Consumer, delivered.Consumer), false
+	case got.AckFloor.Stream < floor.Stream:
 		return fmt.Sprintf("has acknowledged up to message %d, in the snapshot up to %d", got.AckFloor.Stream, floor.Stream), false
+	case got.AckFloor.Consumer < floor.Consumer:
+		return fmt.Sprintf("has acknowledged up to delivery %d, in the snapshot up to %d", got.AckFloor.Consumer, floor.Consumer), false
 	case got.Delivered == delivered && got.AckPending > want.AckPending:
 		return fmt.Sprintf("waits for %d acknowledgements, in the snapshot for %d", got.AckPending, want.AckPending), false
 	}

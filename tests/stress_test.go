@@ -297,6 +297,6 @@ func (h *history) restore(t *testing.T, s taken) {
 		t.Fatalf("restore: %v, %+v", err, res.Failed())
 	}
 	for name, im := range s.images {
-		sameImage(t, im, lookAt(t, h.dst, name))
+		sameImage(t, caughtUp(t, im), lookAt(t, h.dst, name))
 	}
 }

@@ -10,6 +10,7 @@ func FuzzConsumer(f *testing.F) {
 	f.Add([]byte(`{"config":{"name":"C","durable_name":"C","ack_policy":"explicit","filter_subjects":["a","b.>"]},"state":{"delivered":{"consumer_seq":3,"stream_seq":18446744073709551615},"ack_floor":{},"pending":{"1":{"sequence":1,"ts":2}},"redelivered":{"1":2}}}`))
 	f.Add([]byte(`{"config":{},"state":{"pending":null,"redelivered":[]}}`))
 	f.Add([]byte(`{"config":null}`))
+	f.Add([]byte(`{"config":{},"State":{"delivered":{"consumer_seq":7,"stream_seq":120},"ack_floor":{"consumer_seq":1,"stream_seq":90},"pending":{"95":{"sequence":9},"120":{"sequence":7}},"redelivered":{"95":2,"120":3}}}`))
 	f.Add([]byte(`{"config":{"filter_subjects":[` + strings.Repeat(`"",`, 50) + `""],"filter_subject":"x"},"state":{"pending":{"a":{"b":{}}}}}`))
 	f.Add([]byte(strings.Repeat(`{"config":`, 70) + strings.Repeat(`}`, 70)))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -20,6 +21,19 @@ func FuzzConsumer(f *testing.F) {
 		}
 		if c.AckPending+c.Redelivered+len(c.FilterSubjects) > len(raw) {
 			t.Fatalf("%d pending, %d redelivered, %d filters in %d bytes", c.AckPending, c.Redelivered, len(c.FilterSubjects), len(raw))
+		}
+		const first = 100
+		up, raised, err := Consumer{JSON: raw}.Raise(first)
+		if err != nil {
+			wantOurs(t, err)
+			return
+		}
+		high, err := ParseConsumer(up.JSON)
+		if err != nil || high.AckFloor.Stream < first-1 || raised && high.AckFloor.Stream > high.Delivered.Stream || high.AckPending > c.AckPending {
+			t.Fatalf("raised %v to %+v, %v: %s", raised, high, err, up.JSON)
+		}
+		if _, again, err := up.Raise(first); again || err != nil {
+			t.Fatalf("raised twice, or %v: %s", err, up.JSON)
 		}
 	})
 }
