@@ -122,7 +122,7 @@ func checkAttributes(text []byte) error {
 
 // memory returns about how many bytes the decoded node takes.
 func (n *Node) memory() int {
-	const node, extended, generic = 400, 48, 128
+	const node, extended, generic = 400, 96, 128 // lists grow by being copied
 	size := node + extended*len(n.ExtendedAttributes) + generic*len(n.GenericAttributes) + blob.IDSize*len(n.Content)
 	for _, text := range []string{n.Name, n.User, n.Group, n.LinkTarget, n.Error} {
 		size += len(text)
