@@ -65,6 +65,8 @@ type Result struct {
 	Stats    repo.WriteStats
 	Began    time.Time
 	Took     time.Duration
+
+	Unread error // why it may not be known that a stream was created anew since an earlier snapshot
 }
 
 // StreamResult is what became of one stream.
@@ -75,10 +77,12 @@ type StreamResult struct {
 	FirstSeq  uint64 // of the first and last message, 0 where there are none
 	LastSeq   uint64
 	Consumers int
-	NewBytes  uint64 // stored bytes that the repository did not have
-	Removed   uint64 // messages that the server removed while the stream was captured
-	Torn      string // why what was captured is not the stream as it was at one time; empty: it is
-	Retried   string // why the first attempt was not taken; empty: it was
+	NewBytes  uint64    // stored bytes that the repository did not have
+	Removed   uint64    // messages that the server removed while the stream was captured
+	Torn      string    // why what was captured is not the stream as it was at one time; empty: it is
+	Retried   string    // why the first attempt was not taken; empty: it was
+	Created   time.Time // the stream, as the server says
+	Recreated string    // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
 	Captured  time.Time
 	Took      time.Duration
 	Err       error // why it is not in the snapshot
@@ -141,7 +145,7 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 		return nil, err
 	}
 	b := &run{conn: conn, w: w, cut: cut, account: account, o: o, began: began}
-	return b.run(ctx, streams)
+	return b.run(ctx, r, streams)
 }
 
 type run struct {
@@ -152,14 +156,21 @@ type run struct {
 	o       Options
 	began   time.Time
 	outage  outage
+
+	ancestors map[string]ancestor
 }
 
-func (b *run) run(ctx context.Context, streams []*jetstream.StreamInfo) (*Result, error) {
+func (b *run) run(ctx context.Context, r *repo.Repo, streams []*jetstream.StreamInfo) (*Result, error) {
+	var unread error
+	b.ancestors, unread = b.findAncestors(ctx, r, namesOf(streams))
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	captures, err := b.captureAll(ctx, streams)
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{Account: b.account.Name, Began: b.began}
+	res := &Result{Account: b.account.Name, Began: b.began, Unread: unread}
 	for _, c := range captures {
 		res.Streams = append(res.Streams, c.StreamResult)
 	}
@@ -180,6 +191,14 @@ func (b *run) run(ctx context.Context, streams []*jetstream.StreamInfo) (*Result
 	res.Stats = b.w.Stats()
 	res.Took = time.Since(b.began)
 	return res, nil
+}
+
+func namesOf(streams []*jetstream.StreamInfo) []string {
+	names := make([]string, len(streams))
+	for i, s := range streams {
+		names[i] = s.Name
+	}
+	return names
 }
 
 // captureAll captures the streams, several at a time. Its error is one that ends the run: of the repository, or of ctx.
@@ -248,7 +267,7 @@ func (b *run) describeAccount(streams []StreamResult) *streamlog.Account {
 			a.Failed = append(a.Failed, streamlog.FailedStream{Name: s.Name, Error: s.Err.Error()})
 			continue
 		}
-		a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Captured: s.Captured, LastSeq: s.LastSeq})
+		a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Created: s.Created, Captured: s.Captured, LastSeq: s.LastSeq})
 	}
 	return a
 }

@@ -126,6 +126,7 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	}
 	c := &capture{StreamResult: StreamResult{
 		Name: name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers), Captured: began,
+		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, state),
 	}}
 	v, err := b.judge(ctx, before, state, m, g)
 	if err != nil {
@@ -262,6 +263,7 @@ func (b *run) save(ctx context.Context, c *capture, snap *jetstream.Snapshot, he
 			LargestMessage: m.Largest,
 			Removed:        c.Removed,
 			Torn:           c.Torn,
+			Recreated:      c.Recreated,
 			Consumers:      b.fidelity(head),
 		},
 	}

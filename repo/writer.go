@@ -147,6 +147,9 @@ func (w *Writer) start(ctx context.Context) {
 	w.indexed = w.repo.now()
 }
 
+// Reader returns the Reader that the Writer adds to.
+func (w *Writer) Reader() *Reader { return w.rd }
+
 // Has reports whether the repository has the blob, so that saving it would store
 // nothing.
 func (w *Writer) Has(h blob.Handle) bool { return w.known.Has(h) }

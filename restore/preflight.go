@@ -131,7 +131,8 @@ func (s *StreamPlan) warn(now time.Time) {
 		s.warning("it mirrors %s: it goes on copying from there once it is restored", s.config.Mirror.Name)
 	}
 	for _, src := range s.config.Sources {
-		s.warning("it sources %s: it goes on copying from there once it is restored", src.Name)
+		s.warning("it sources %s: once it is restored it goes on copying from there, and nats-server 2.15 begins at the start again: "+
+			"what %s still has will be in it twice; remove the source from its configuration before, or the copies afterwards", src.Name, src.Name)
 	}
 	if c := s.stream.Document.Jetsam; c.Torn != "" {
 		s.warning("its capture was torn: %s", c.Torn)

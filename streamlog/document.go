@@ -48,6 +48,7 @@ type Capture struct {
 	LargestMessage uint64              `json:"largest_message"`          // headers and payload of the largest, in bytes
 	Removed        uint64              `json:"removed,omitempty"`        // messages of State that the server removed while it was captured
 	Torn           string              `json:"torn,omitempty"`           // why the messages are not the stream as it was at one time; empty where they are
+	Recreated      string              `json:"recreated,omitempty"`      // that this is not the stream which the snapshot before holds under its name, and why
 	Consumers      []ConsumerFidelity  `json:"consumers,omitempty"`      // in the order of their names
 	Continues      *ContinuationOrigin `json:"continues_from,omitempty"` // absent in a full capture
 }
@@ -147,7 +148,8 @@ type AccountServer struct {
 // CapturedStream says when a stream was captured, and how far.
 type CapturedStream struct {
 	Name     string    `json:"name"`
-	Captured time.Time `json:"captured"` // when the server took the state that the capture began with
+	Created  time.Time `json:"created,omitzero"` // the stream, as the server says
+	Captured time.Time `json:"captured"`         // when the server took the state that the capture began with
 	LastSeq  uint64    `json:"last_seq"`
 }
 

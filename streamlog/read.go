@@ -77,6 +77,23 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 	return c, nil
 }
 
+// OpenAccount reads the account.json of the snapshot with this root tree, and nothing of its streams.
+func OpenAccount(ctx context.Context, src Loader, root blob.ID) (*Account, error) {
+	dir, err := accountDir(ctx, src, root)
+	if err != nil {
+		return nil, err
+	}
+	t, err := src.LoadTree(ctx, dir.Subtree)
+	if err != nil {
+		return nil, fmt.Errorf("account %s: %w", dir.Name, err)
+	}
+	a, err := openAccount(ctx, src, dir, t)
+	if errors.Is(err, errNoNode) {
+		return nil, ErrNoStreams
+	}
+	return a, err
+}
+
 func openAccount(ctx context.Context, src Loader, dir *snapshot.Node, t *snapshot.Tree) (*Account, error) {
 	text, err := loadFile(ctx, src, t, accountName)
 	if err != nil {

@@ -23,10 +23,11 @@ type backedUpReport struct {
 	FirstSeq    uint64  `json:"first_seq"`
 	LastSeq     uint64  `json:"last_seq"`
 	Consumers   int     `json:"consumers"`
-	Added       uint64  `json:"bytes_added"`       // stored, after compression and encryption
-	Removed     uint64  `json:"removed,omitempty"` // messages that the server removed meanwhile
-	Torn        string  `json:"torn,omitempty"`    // why it is not the stream as it was at one time
-	Retried     string  `json:"retried,omitempty"` // why it was read twice
+	Added       uint64  `json:"bytes_added"`         // stored, after compression and encryption
+	Removed     uint64  `json:"removed,omitempty"`   // messages that the server removed meanwhile
+	Torn        string  `json:"torn,omitempty"`      // why it is not the stream as it was at one time
+	Retried     string  `json:"retried,omitempty"`   // why it was read twice
+	Recreated   string  `json:"recreated,omitempty"` // that it is not the stream which an earlier snapshot holds under its name
 	Seconds     float64 `json:"seconds"`
 	Error       string  `json:"error,omitempty"` // why it is not in the snapshot
 }
@@ -57,7 +58,7 @@ func newBackupReport(res *backup.Result) *backupReport {
 	for _, s := range res.Streams {
 		report := backedUpReport{
 			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
-			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Seconds: s.Took.Seconds(),
+			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Recreated: s.Recreated, Seconds: s.Took.Seconds(),
 		}
 		if s.Err != nil {
 			report.Error = s.Err.Error()
@@ -80,6 +81,8 @@ func (r *backupReport) text(o *output) {
 			l.row(s.Name, "", "", "", "", "FAILED")
 		case s.Torn != "":
 			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "TORN")
+		case s.Recreated != "":
+			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "recreated")
 		default:
 			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "")
 		}
@@ -214,6 +217,9 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 		return err
 	}
 	p.warnOfStreams(res.Streams)
+	if res.Unread != nil {
+		p.out.warn("whether a stream was created anew since earlier snapshots is not known, because some cannot be read: %v", res.Unread)
+	}
 	report := newBackupReport(res)
 	if p.out.json {
 		for _, s := range report.streams {
@@ -239,6 +245,9 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 			p.out.detail("stream %s was read a second time and is whole; the first time it was not: %s", s.Name, s.Retried)
 		case s.Removed > 0:
 			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
+		}
+		if s.Recreated != "" {
+			p.out.warn("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one, whole; the earlier snapshots still restore the old one", s.Name, s.Recreated)
 		}
 		if s.Err == nil && s.LastSeq >= lostSequence {
 			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)

@@ -25,8 +25,9 @@ type streamReport struct {
 	FirstTime   *time.Time `json:"first_time,omitempty"`
 	LastTime    *time.Time `json:"last_time,omitempty"`
 	Consumers   []string   `json:"consumers"`
-	Torn        string     `json:"torn,omitempty"`  // why messages may be missing
-	Error       string     `json:"error,omitempty"` // why the stream cannot be read; the rest is unknown then
+	Torn        string     `json:"torn,omitempty"`      // why messages may be missing
+	Recreated   string     `json:"recreated,omitempty"` // that an earlier snapshot holds another stream of that name
+	Error       string     `json:"error,omitempty"`     // why the stream cannot be read; the rest is unknown then
 }
 
 // failedReport is a stream that the backup could not read.
@@ -61,6 +62,8 @@ func (r contentsReport) text(o *output) {
 		remark := ""
 		if s.Torn != "" {
 			remark = "torn: " + s.Torn
+		} else if s.Recreated != "" {
+			remark = s.Recreated
 		}
 		l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), sequences(s.FirstSeq, s.LastSeq), span(s.FirstTime, s.LastTime), len(s.Consumers), remark)
 	}
@@ -160,7 +163,7 @@ func describeStream(ctx context.Context, s *streamlog.Stream) (streamReport, err
 	capture := s.Document.Jetsam
 	r := streamReport{
 		MessageType: "stream", Name: s.Name, Messages: capture.Messages, Bytes: capture.MessageBytes,
-		FirstSeq: state.FirstSeq, LastSeq: state.LastSeq, Consumers: []string{}, Torn: capture.Torn,
+		FirstSeq: state.FirstSeq, LastSeq: state.LastSeq, Consumers: []string{}, Torn: capture.Torn, Recreated: capture.Recreated,
 	}
 	if state.Messages > 0 {
 		r.FirstTime, r.LastTime = &state.FirstTime, &state.LastTime
