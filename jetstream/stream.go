@@ -44,12 +44,18 @@ type StreamSettings struct {
 	AllowMessageTTL      bool              `json:"allow_msg_ttl"`
 	Mirror               *Origin           `json:"mirror"`
 	Sources              []Origin          `json:"sources"`
+	Republish            *Republish        `json:"republish"`
 	Metadata             map[string]string `json:"metadata"`
 }
 
 // Origin is a stream whose messages another one takes over.
 type Origin struct {
 	Name string `json:"name"`
+}
+
+// Republish says where a stream publishes what it stores.
+type Republish struct {
+	Destination string `json:"dest"`
 }
 
 // StreamState counts what a stream holds.

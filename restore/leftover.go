@@ -177,6 +177,7 @@ func (t *transfer) finish(ctx context.Context) error {
 	if s.Messages > 0 {
 		t.tally.LastSeq = min(t.tally.LastSeq, s.state.LastSeq)
 	}
+	t.content = s.Bytes
 	t.note("an earlier restore had brought all of it; it was compared and ended")
 	return t.conclude(ctx)
 }

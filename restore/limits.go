@@ -64,6 +64,7 @@ func (s *StreamPlan) checkTier(n *need, t jetstream.Tier) {
 	}
 	s.checkStore("file", l.MaxStore, l.MaxStreamStore, t.Store, n.file)
 	s.checkStore("memory", l.MaxMemory, l.MaxStreamMemory, t.Memory, n.memory)
+	s.checkConsumers(l.MaxConsumers)
 	if l.MaxBytesNeeded && s.config.MaxBytes <= 0 {
 		s.conflict("let the account have streams without max_bytes", "the account requires max_bytes, which the stream does not have")
 	}
@@ -73,10 +74,30 @@ func (s *StreamPlan) checkStore(storage string, limit, streamLimit int64, used, 
 	if s.config.Storage != storage {
 		return
 	}
-	if limit >= 0 && used+needed > uint64(limit) {
+	switch {
+	case limit == 0:
+		s.conflict("let the account have "+storage+" storage", "the account has no %s storage, which is what the stream is kept in", storage)
+		return
+	case limit > 0 && s.config.MaxBytes > limit:
+		s.conflict("raise the account's limit", "its max_bytes is %d, the account may store %d bytes in %s storage", s.config.MaxBytes, limit, storage)
+		return
+	case limit > 0 && used+needed > uint64(limit):
 		s.conflict(roomAdvice, "the account may store %d bytes in %s storage, it stores %d and the plan needs %d more", limit, storage, used, needed)
 	}
 	if streamLimit > 0 && s.config.MaxBytes > streamLimit {
 		s.conflict("raise the account's limit", "a stream of the account may reserve %d bytes in %s storage, this one's max_bytes is %d", streamLimit, storage, s.config.MaxBytes)
+	}
+}
+
+// checkConsumers compares with how many consumers the account lets each stream have; 0 is no limit, as it is to a server.
+func (s *StreamPlan) checkConsumers(limit int) {
+	if limit <= 0 {
+		return
+	}
+	if s.Consumers > limit {
+		s.conflict("raise the account's limit, or restore with --no-consumers", "it has %d consumers, a stream of the account may have %d", s.Consumers, limit)
+	}
+	if s.config.MaxConsumers > limit {
+		s.conflict("raise the account's limit", "its max_consumers is %d, a stream of the account may have %d", s.config.MaxConsumers, limit)
 	}
 }

@@ -35,7 +35,7 @@ type Plan struct {
 type StreamPlan struct {
 	Name        string
 	Messages    uint64
-	Bytes       uint64 // of subjects, headers and payloads
+	Bytes       uint64 // of subjects, headers and payloads; where messages are lost, about
 	Consumers   int
 	ArchiveSize uint64       // bytes that will be sent
 	Skip        bool         // it exists, and is left as it is

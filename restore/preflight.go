@@ -124,8 +124,14 @@ func (s *StreamPlan) warn(now time.Time) {
 			s.warning("at least %d messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", n, s.config.MaxAge)
 		}
 	}
+	if s.config.AllowMessageTTL && s.Messages > 0 {
+		s.warning("its messages may have a Nats-TTL of their own: the server does not take those whose time has passed, and how many these are is only known when they are read")
+	}
 	if s.config.Retention == "interest" && s.Consumers == 0 && s.Messages > 0 {
 		s.warning("its retention is interest and no consumer is restored: the server may drop its messages")
+	}
+	if r := s.config.Republish; r != nil {
+		s.warning("it publishes what it stores anew, to %q: it goes on doing so once it is restored", r.Destination)
 	}
 	if s.config.Mirror != nil {
 		s.warning("it mirrors %s: it goes on copying from there once it is restored", s.config.Mirror.Name)

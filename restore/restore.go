@@ -86,7 +86,7 @@ type Result struct {
 type StreamResult struct {
 	Name      string
 	Messages  uint64
-	Bytes     uint64 // archive bytes sent
+	Bytes     uint64 // of subjects, headers and payloads
 	FirstSeq  uint64
 	LastSeq   uint64
 	Consumers int

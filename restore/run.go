@@ -64,7 +64,7 @@ func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
 	res.Err = t.run(ctx)
 	res.Lost = s.lostOf(res.Err)
 	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages, t.tally.FirstSeq, t.tally.LastSeq
-	res.Bytes, res.Consumers, res.Notes = t.sent, s.Consumers, t.notes
+	res.Bytes, res.Consumers, res.Notes = t.content, s.Consumers, t.notes
 	if res.Err == nil && (p.Options.Verify || s.Leftover.wantsVerifying()) {
 		res.Err = p.verify(ctx, s)
 		res.Compared = res.Err == nil
@@ -84,6 +84,8 @@ type transfer struct {
 	began time.Time
 	dead  uint64 // messages sent whose Nats-TTL had passed by then
 	notes []string
+
+	content uint64 // bytes of the subjects, headers and payloads of tally
 
 	isMarked bool // whether the stream carries this run's marker until it is complete
 }
@@ -213,6 +215,7 @@ func (t *transfer) readAll(in *archive.MessageReader) error {
 			return plainDamage(err)
 		}
 		t.tally.Add(m)
+		t.content += uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
 		if expired(m, t.began) {
 			t.dead++
 		}

@@ -149,6 +149,8 @@ func (s *StreamPlan) tellLosses() error {
 		}
 	}
 	s.Messages, s.Lost = whole, nil
+	content := s.stream.Document.Jetsam.MessageBytes
+	s.Bytes = content - min(content, bytes)
 	if doubt {
 		s.Messages = total - lost // nobody knows better before they are read
 	}

@@ -20,6 +20,8 @@ type link struct {
 	// chunk is called with each chunk of a snapshot before it passes: its stream, and its index from 1. Index 0 is the end.
 	// Nothing more passes on that connection until it returns.
 	chunk func(stream string, index int)
+	// pass is called with each message that a client sends, and says whether it goes on to the server.
+	pass  func(subject string, body []byte) bool
 	delay time.Duration // that everything takes, in each direction
 	rate  int           // bytes a second that come from the server
 	reset int64         // a connection is reset after so many bytes from the server
@@ -98,7 +100,7 @@ func (k *link) serve(client net.Conn) {
 	down := k.lane(client, k.rate, k.reset)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		io.Copy(up, client)
+		k.forward(up, client)
 		up.Close()
 	})
 	k.follow(down, server)

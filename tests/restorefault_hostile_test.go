@@ -2,7 +2,9 @@ package tests
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jetsam/blob"
 	"jetsam/chunker"
 	"jetsam/internal/natsd"
 	"jetsam/jetstream/archive"
@@ -24,6 +29,20 @@ type forgedStream struct {
 	messages                  uint64 // by its document
 	seqs                      []uint64
 	consumers                 []archive.Consumer
+	change                    func(plain []byte) []byte // what is stored of the messages and of what lists them; nil: as it is
+}
+
+// forger saves other bytes than it is given.
+type forger struct {
+	streamlog.Saver
+	change func([]byte) []byte
+}
+
+func (f forger) Save(ctx context.Context, kind blob.Kind, plain []byte) (blob.ID, repo.Saved, error) {
+	if kind == blob.Data && f.change != nil {
+		plain = f.change(plain)
+	}
+	return f.Saver.Save(ctx, kind, plain)
 }
 
 // honest is a stream that restores.
@@ -46,7 +65,7 @@ func forge(t *testing.T, f forgedStream) string {
 	must(t, err)
 	seqs := slices.Clone(f.seqs)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	m, err := streamlog.WriteMessages(t.Context(), w, cut, func() (*archive.Message, error) {
+	m, err := streamlog.WriteMessages(t.Context(), forger{w, f.change}, cut, func() (*archive.Message, error) {
 		if len(seqs) == 0 {
 			return nil, io.EOF
 		}
@@ -76,14 +95,7 @@ func TestForgedSnapshots(t *testing.T) {
 		change(&f)
 		return f
 	}
-	set := func(text, field, value string) string {
-		var fields map[string]json.RawMessage
-		must(t, json.Unmarshal([]byte(text), &fields))
-		fields[field] = json.RawMessage(value)
-		p, err := json.Marshal(fields)
-		must(t, err)
-		return string(p)
-	}
+	set := func(text, field, value string) string { return setField(t, text, field, value) }
 	both := func(f *forgedStream, field, value string) {
 		f.state, f.head = set(f.state, field, value), set(f.head, field, value)
 	}
@@ -122,6 +134,7 @@ func TestForgedSnapshots(t *testing.T) {
 			both(f, "last_seq", "4611686018427387914")
 			f.seqs = []uint64{1 << 62, 1<<62 + 1, 1<<62 + 2}
 		}), 22},
+		{"messages published anew wherever it pleases", with(func(f *forgedStream) { f.config = set(f.config, "republish", `{"src":">","dest":">"}`) }), 22},
 		{"a state that was sent and does not hold", with(func(f *forgedStream) { f.state = set(f.state, "messages", "600") }), 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -144,4 +157,113 @@ func TestForgedSnapshots(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestForgedGroups restores snapshots whose lists of messages lie: what was sent is held against them before it becomes a stream, and is
+// removed.
+func TestForgedGroups(t *testing.T) {
+	t.Parallel()
+	lie := func(was, is string) func([]byte) []byte {
+		return func(p []byte) []byte { return bytes.Replace(p, []byte(was), []byte(is), 1) }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(f *forgedStream)
+		says   string
+	}{
+		{"more messages than there are", func(f *forgedStream) {
+			f.state = strings.Replace(f.state, `"messages":3`, `"messages":4`, 1)
+			f.head, f.messages, f.change = f.state, 4, lie(`"messages":3`, `"messages":4`)
+		}, "gave 3 messages, the snapshot says 4"},
+		{"sequences beyond the last", func(f *forgedStream) {
+			f.seqs, f.change = []uint64{5, 7, 10}, lie(`"last":10`, `"last":9`)
+		}, "gave messages 5 to 10"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := honest()
+			c.change(&f)
+			dst := startServer(t, natsd.Options{})
+			out := (command{repo: forge(t, f)}).run(t, 23, "restore", "--server", dst.URL())
+			t.Log(out)
+			if !strings.Contains(out, c.says) {
+				t.Errorf("it does not say that the repository %s", c.says)
+			}
+			if _, err := dst.js.Stream(t.Context(), "S"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+				t.Errorf("the stream was left on the server: %v", err)
+			}
+		})
+	}
+}
+
+// TestRestoreRefusedByStream restores streams that a server cannot take as they are configured: the plan refuses, and names limit and value.
+func TestRestoreRefusedByStream(t *testing.T) {
+	t.Parallel()
+	consumers := []archive.Consumer{consumerOf("a"), consumerOf("b")}
+	for _, c := range []struct {
+		name   string
+		server natsd.Options
+		field  string
+		value  string
+		says   []string
+		setup  func(f *forgedStream)
+	}{
+		{"replicas", natsd.Options{}, "num_replicas", "3", []string{"3 replicas", "no cluster"}, nil},
+		{"max_msg_size", natsd.Options{}, "max_msg_size", "3", []string{"largest message has 7 bytes", "max_msg_size is 3"}, nil},
+		{"max_consumers", natsd.Options{}, "max_consumers", "1", []string{"2 consumers", "max_consumers is 1"}, func(f *forgedStream) {
+			f.state = strings.Replace(f.state, `"consumer_count":0`, `"consumer_count":2`, 1)
+			f.head, f.consumers = f.state, consumers
+		}},
+		{"the account's consumers", limitedAccount("max_consumers: 1"), "", "", []string{"2 consumers", "account", "may have 1"}, func(f *forgedStream) {
+			f.state = strings.Replace(f.state, `"consumer_count":0`, `"consumer_count":2`, 1)
+			f.head, f.consumers = f.state, consumers
+		}},
+		{"max_consumers above the account's", limitedAccount("max_consumers: 5"), "max_consumers", "9", []string{"max_consumers is 9", "account", "5"}, nil},
+		{"max_bytes above the account's storage", limitedAccount("max_file: 5000000"), "max_bytes", "6000000", []string{"max_bytes is 6000000", "5000000 bytes in file storage"}, nil},
+		{"an account without file storage", limitedAccount("max_file: 0, max_mem: 1000000"), "", "", []string{"no file storage"}, nil},
+		{"an account without memory", limitedAccount("max_mem: 0, max_file: 1000000"), "storage", `"memory"`, []string{"no memory storage"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := honest()
+			if c.field != "" {
+				f.config = setField(t, f.config, c.field, c.value)
+			}
+			if c.setup != nil {
+				c.setup(&f)
+			}
+			dst := startServer(t, c.server)
+			cmd := command{repo: forge(t, f), env: []string{"NATS_URL=" + dst.URL()}}
+			out := cmd.run(t, 22, "restore", "--dry-run") + cmd.run(t, 22, "restore")
+			t.Log(out)
+			for _, text := range append(c.says, "nothing was changed") {
+				if strings.Count(out, text) < 2 {
+					t.Errorf("plan and restore do not both say %q", text)
+				}
+			}
+			if _, err := dst.js.Stream(t.Context(), "S"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+				t.Errorf("the stream was created: %v", err)
+			}
+		})
+	}
+}
+
+// limitedAccount is a server whose clients are in an account with these limits.
+func limitedAccount(limits string) natsd.Options {
+	return natsd.Options{Config: `accounts { X { jetstream { ` + limits + ` }, users [ { user: u, password: p } ] } }
+		no_auth_user: u`}
+}
+
+func consumerOf(name string) archive.Consumer {
+	return archive.Consumer{Name: name, JSON: json.RawMessage(`{"config":{"name":"` + name + `","durable_name":"` + name + `","ack_policy":"explicit","deliver_policy":"all","replay_policy":"instant"},` +
+		`"state":{"delivered":{"consumer_seq":0,"stream_seq":0},"ack_floor":{"consumer_seq":0,"stream_seq":0}}}`)}
+}
+
+// setField sets a field of a JSON object.
+func setField(t *testing.T, text, field, value string) string {
+	t.Helper()
+	var fields map[string]json.RawMessage
+	must(t, json.Unmarshal([]byte(text), &fields))
+	fields[field] = json.RawMessage(value)
+	p, err := json.Marshal(fields)
+	must(t, err)
+	return string(p)
 }

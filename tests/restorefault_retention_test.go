@@ -1,6 +1,9 @@
 package tests
 
 import (
+	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"jetsam/backup"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
+	"jetsam/restore"
 )
 
 // TestRetentionWithoutConsumers restores streams that keep messages only for consumers, without these: no message is lost in silence.
@@ -61,5 +65,122 @@ func TestExpiredMessages(t *testing.T) {
 	dst.waitMessages(t, "SHORT", 0)
 	if code := cmd.ProcessState.ExitCode(); code != 23 || !strings.Contains(string(text), "max_age") {
 		t.Errorf("exit code %d, want 23 and why:\n%s", code, text)
+	}
+}
+
+// TestRetentionAcrossRestart restores streams that keep messages only for consumers, with these and without, and starts the server anew: every
+// message is still there, and what was not acknowledged is delivered.
+func TestRetentionAcrossRestart(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	fillWorkQueue(t, src)
+	fillInterest(t, src)
+	r, dir := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	for _, c := range []struct {
+		name string
+		args []string
+	}{{"with consumers", nil}, {"without consumers", []string{"--no-consumers"}}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			store := t.TempDir()
+			dst := startServer(t, natsd.Options{StoreDir: store})
+			out := (command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}).run(t, 0, append([]string{"restore", "latest", "--verify"}, c.args...)...)
+			if warned := strings.Contains(out, "no consumer is restored"); warned != (c.args != nil) {
+				t.Errorf("it warns of a stream that nobody is interested in: %v\n%s", warned, out)
+			}
+			dst.Shutdown()
+			again := startServer(t, natsd.Options{StoreDir: store})
+			for _, name := range []string{"WORK", "INTEREST"} {
+				want, got := lookAt(t, src, name), lookAt(t, again, name)
+				if c.args != nil {
+					want.Consumers, want.State["consumer_count"] = got.Consumers, got.State["consumer_count"]
+				}
+				inSeconds(t, want.Consumers)
+				inSeconds(t, got.Consumers)
+				sameImage(t, want, got)
+			}
+		})
+	}
+}
+
+// inSeconds rounds the times of deliveries in consumers down to seconds: a server that is started anew has forgotten the rest.
+func inSeconds(t *testing.T, v any) {
+	t.Helper()
+	fields, _ := v.(map[string]any)
+	for name, value := range fields {
+		at, is := value.(json.Number)
+		if name != "Timestamp" || !is {
+			inSeconds(t, value)
+			continue
+		}
+		nanos, err := at.Int64()
+		must(t, err)
+		fields[name] = json.Number(strconv.FormatInt(nanos/1e9, 10))
+	}
+}
+
+// TestExpiredTTL restores messages whose own Nats-TTL has passed, between others: the plan warns that there may be such, and the restore says
+// how many there were and does not claim that they are there.
+func TestExpiredTTL(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "BRIEF", Subjects: []string{"brief"}, AllowMsgTTL: true})
+	for i := range 20 {
+		ttl := time.Hour
+		if i%4 == 1 {
+			ttl = 8 * time.Second
+		}
+		_, err := src.js.Publish(t.Context(), "brief", text(i), jetstream.WithMsgTTL(ttl))
+		must(t, err)
+	}
+	r, dir := newRepo(t, repo.Options{})
+	captured := backUp(t, src, r, backup.Options{Selection: allStreams}).Streams[0].Messages
+	if captured == 15 {
+		t.Fatal("nothing was left to pass away when the backup ran")
+	}
+	src.waitMessages(t, "BRIEF", 15)
+	dst := startServer(t, natsd.Options{})
+	c := command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}
+	if out := c.run(t, 0, "restore", "--dry-run"); !strings.Contains(out, "Nats-TTL of their own") {
+		t.Errorf("the plan does not warn:\n%s", out)
+	}
+	out := c.run(t, 23, "restore")
+	t.Log(out)
+	if !strings.Contains(out, fmt.Sprintf("the Nats-TTL of %d of them has passed", captured-15)) {
+		t.Error("it does not say how many messages were too old")
+	}
+	if got := dst.messages(t, "BRIEF"); got != 15 {
+		t.Errorf("the server has %d messages, want the 15 that live on", got)
+	}
+}
+
+// TestStorageIsKept restores a stream in memory and one in files, which stay what they are.
+func TestStorageIsKept(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "FILE", Subjects: []string{"file"}, Storage: jetstream.FileStorage})
+	src.create(t, jetstream.StreamConfig{Name: "MEMORY", Subjects: []string{"memory"}, Storage: jetstream.MemoryStorage})
+	src.publish(t, "file", 100, text)
+	src.publish(t, "memory", 100, text)
+	r, _ := newRepo(t, repo.Options{})
+	saved := backUp(t, src, r, backup.Options{Selection: allStreams})
+	dst := startServer(t, natsd.Options{})
+	p, err := plan(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
+	must(t, err)
+	res, err := p.Run(t.Context())
+	must(t, err)
+	for i, name := range []string{"FILE", "MEMORY"} {
+		if f := res.Streams[i]; f.Err != nil {
+			t.Fatal(f.Err)
+		}
+		if planned, got, want := p.Streams[i].Bytes, res.Streams[i].Bytes, saved.Streams[i].Bytes; planned != want || got != want || want == 0 {
+			t.Errorf("stream %s: the backup counts %d bytes of messages, the plan %d, the restore %d", name, want, planned, got)
+		}
+		want, got := lookAt(t, src, name), lookAt(t, dst, name)
+		if kept := got.Config["storage"]; kept != strings.ToLower(name) {
+			t.Errorf("stream %s is kept in %v", name, kept)
+		}
+		sameImage(t, want, got)
 	}
 }

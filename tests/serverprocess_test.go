@@ -24,7 +24,9 @@ const serverVariable = "JETSAM_TEST_SERVER"
 type processOptions struct {
 	StoreDir string
 	Port     int
-	TmpfsMiB int // its store is on a disk of that size; 0: where StoreDir is
+	Name     string
+	Config   string // as natsd.Options has it
+	TmpfsMiB int    // its store is on a disk of that size; 0: where StoreDir is
 }
 
 // TestServerProcess is a server, in the copy of this program that startProcess starts, until its standard input ends.
@@ -38,7 +40,7 @@ func TestServerProcess(t *testing.T) {
 	if o.TmpfsMiB > 0 {
 		must(t, mountOwnTmpfs(o.StoreDir, o.TmpfsMiB))
 	}
-	srv, err := natsd.Start(natsd.Options{StoreDir: o.StoreDir, Port: o.Port, MaxStore: 10 << 30})
+	srv, err := natsd.Start(natsd.Options{StoreDir: o.StoreDir, Port: o.Port, Name: o.Name, Config: o.Config, MaxStore: 10 << 30})
 	must(t, err)
 	fmt.Printf("serving %s\n", srv.URL())
 	_, _ = io.Copy(io.Discard, os.Stdin)

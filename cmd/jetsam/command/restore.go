@@ -19,7 +19,7 @@ type restoredReport struct {
 	MessageType   string       `json:"message_type"` // "stream", or "planned_stream" of a dry run
 	Name          string       `json:"name"`
 	Messages      uint64       `json:"messages"`
-	Bytes         uint64       `json:"bytes"` // that were or would be sent
+	Bytes         uint64       `json:"bytes"` // of subjects, headers and payloads, as "backup" counts them
 	FirstSeq      uint64       `json:"first_seq,omitempty"`
 	LastSeq       uint64       `json:"last_seq,omitempty"`
 	Consumers     int          `json:"consumers"`
@@ -215,7 +215,7 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 	r := &restoreReport{MessageType: "plan", Snapshot: plan.Snapshot.ID().String()}
 	for _, s := range plan.Streams {
 		report := restoredReport{
-			MessageType: "planned_stream", Name: s.Name, Messages: s.Messages, Bytes: s.ArchiveSize, Consumers: s.Consumers,
+			MessageType: "planned_stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
 			Warnings: s.Warnings, Outcome: "restore",
 		}
 		switch {
