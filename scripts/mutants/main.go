@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,7 +106,7 @@ func (l lab) control(ctx context.Context, all []mutant) error {
 	}
 	for _, pkg := range sortedKeys(tests) {
 		began := time.Now()
-		out, err := l.test(ctx, pkg, strings.Join(tests[pkg], "|"), "", "-count=1")
+		out, err := l.test(ctx, pkg, strings.Join(tests[pkg], "|"), "", patience)
 		fmt.Printf("%-28s %4.0f s  %s\n", "control "+pkg, time.Since(began).Seconds(), map[bool]string{true: "passes", false: "FAILS"}[err == nil])
 		if err != nil {
 			return fmt.Errorf("the tests of %s fail without any mutant: %w\n%s", pkg, err, out)
@@ -155,7 +156,7 @@ func (l lab) try(ctx context.Context, m mutant, name string) (how string, err er
 	if err != nil {
 		return err.Error(), err
 	}
-	out, err := l.test(ctx, m.pkg, m.run, overlay, "-count=1")
+	out, err := l.test(ctx, m.pkg, m.run, overlay, cmp.Or(m.hangs, patience))
 	if l.verbose {
 		fmt.Print(out)
 	}
@@ -210,13 +211,12 @@ func (l lab) overlay(m mutant, name string) (string, error) {
 	return overlay, os.WriteFile(overlay, doc, 0o600)
 }
 
-// patience bounds the tests of one mutant: some make them hang.
+// patience bounds the tests of a package.
 const patience = "4m"
 
 // test runs tests of a package. The overlay goes by the environment, so that the commands which tests build are mutants as well.
-func (l lab) test(ctx context.Context, pkg, run, overlay string, more ...string) (string, error) {
-	args := append([]string{"test", "-vet=off", "-timeout=" + patience, "-run", run}, more...)
-	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
+func (l lab) test(ctx context.Context, pkg, run, overlay, timeout string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-timeout="+timeout, "-run", run, pkg)
 	cmd.Dir = l.root
 	cmd.Env = os.Environ()
 	if overlay != "" {

@@ -16,6 +16,7 @@ type mutant struct {
 	old, new string // old must occur once
 	pkg      string // the package whose tests catch it
 	run      string // which, as go test -run takes it; the quickest that should
+	hangs    string // after how long the tests have been caught hanging; empty: after patience
 }
 
 // apply returns the file with the change in it.

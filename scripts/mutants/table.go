@@ -529,6 +529,7 @@ func limits() []mutant {
 			old:     "src := &meter{r: r, left: framedLimit(limit)}",
 			new:     "src := &meter{r: r, left: framedLimit(-1)}",
 			pkg:     inArchive, run: "^TestDecompressEndlessPadding$",
+			hangs: "20s",
 		},
 		{
 			promise: "the sizes of an archive's entries are bounded",
@@ -720,6 +721,7 @@ func capturing() []mutant {
 			old:     "return nil, s.silence()",
 			new:     "s.timer.Reset(s.idle)",
 			pkg:     inJetstream, run: "^TestSnapshotOfASilentServer$",
+			hangs: "60s",
 		},
 		{
 			promise: "a snapshot is of the stream that was asked for",
@@ -753,7 +755,7 @@ func capturing() []mutant {
 			promise: "a purge in the middle of a capture is a torn capture",
 			file:    "backup/reconcile.go",
 			old:     "if firstDied == 0 || m.Count == 0 || g.since(firstDied, before) == 0 {",
-			new:     "if true {",
+			new:     "if true || firstDied == 0 {",
 			pkg:     inBackup, run: "^TestReconcile$",
 		},
 		{
