@@ -209,3 +209,23 @@ func wideFrame(t *testing.T, window int) []byte {
 	}
 	return buf.Bytes()
 }
+
+// TestPackIsNotStoredWithoutTheLock: the lock is asked before each pack, also where the writer has not heard yet that it is lost.
+func TestPackIsNotStoredWithoutTheLock(t *testing.T) {
+	r, be, _ := testRepo(t)
+	w, err := r.NewWriter(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	w.lock.mu.Lock()
+	w.lock.lost = ErrLockLost
+	w.lock.mu.Unlock()
+	f := storage.File{Kind: storage.Pack, ID: storage.Sum([]byte("x"))}
+	if err := w.save(t.Context(), f, []byte("x")); !errors.Is(err, ErrLockLost) {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := be.Stat(t.Context(), f); !errors.Is(err, storage.ErrNotExist) {
+		t.Errorf("it was stored: %v", err)
+	}
+}

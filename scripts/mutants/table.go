@@ -557,7 +557,7 @@ func limits() []mutant {
 			file:    "jetstream/request.go",
 			old:     "if len(answer) > maxAnswer {",
 			new:     "if false && len(answer) > maxAnswer {",
-			pkg:     inJetstream, run: "^TestAnswersThatAreNone$",
+			pkg:     inJetstream, run: "^TestAnswersAreBounded$",
 		},
 	}
 }
@@ -629,7 +629,7 @@ func locking() []mutant {
 	}
 	if err := w.repo.be.Save`,
 			new: `	if err := w.repo.be.Save`,
-			pkg: inRepo, run: "^TestWriterFreezesWithItsLock$",
+			pkg: inRepo, run: "^TestPackIsNotStoredWithoutTheLock$",
 		},
 		{
 			promise: "a lock whose file is gone when it is renewed is lost",
