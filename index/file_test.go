@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	stdcmp "cmp"
 	"encoding/json"
 	"errors"
@@ -160,6 +161,17 @@ func TestDecodeSupersedes(t *testing.T) {
 	}
 	if len(f.Packs) != 0 || len(f.Supersedes) != 2 || f.Supersedes[1].String() != idB {
 		t.Errorf("%+v", f)
+	}
+}
+
+// However sound it is, an index file that is longer than any may be is refused.
+func TestDecodeIsBounded(t *testing.T) {
+	text := slices.Concat([]byte(`{"packs":[]}`), bytes.Repeat([]byte{' '}, MaxFileSize))
+	if _, err := Decode(text[:MaxFileSize]); err != nil {
+		t.Error(err)
+	}
+	if _, err := Decode(text[:MaxFileSize+1]); err == nil {
+		t.Error("one byte more than there may be is read")
 	}
 }
 

@@ -403,3 +403,18 @@ func BenchmarkParseHeader(b *testing.B) {
 		}
 	}
 }
+
+// TestLongHeaderIsNotLoaded: what says that its header is longer than any may be is refused when its length is known.
+func TestLongHeaderIsNotLoaded(t *testing.T) {
+	const size = pack.MaxHeader + 1<<20
+	loads := 0
+	load := func(_ int64, n int) ([]byte, error) {
+		loads++
+		tail := make([]byte, n)
+		binary.LittleEndian.PutUint32(tail[n-4:], pack.MaxHeader+1)
+		return tail, nil
+	}
+	if _, err := pack.ReadHeader(size, randomKey(t), load); !errors.Is(err, pack.ErrInvalid) || loads != 1 {
+		t.Errorf("error is %v after %d reads", err, loads)
+	}
+}

@@ -211,6 +211,19 @@ func TestNodesAreMeasured(t *testing.T) {
 	}
 }
 
+// A directory has a bounded number of nodes, however small each is.
+func TestNodesAreCounted(t *testing.T) {
+	var c treeChecker
+	for i := range MaxTreeNodes {
+		if err := c.next(&Node{Name: fmt.Sprintf("%07d", i), Type: TypeFifo}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.next(&Node{Name: "a", Type: TypeFifo}); err == nil || !strings.Contains(err.Error(), "more than 500000 nodes") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func FuzzTree(f *testing.F) {
 	example, err := EncodeTree(exampleTree())
 	if err != nil {

@@ -179,6 +179,9 @@ func TestSaveFaults(t *testing.T) {
 	}
 }
 
+// mustFail are the steps without which a file is not durable. Others have another way, or are a courtesy.
+var mustFail = map[string]bool{"mkdir": true, "create": true, "write": true, "fstat": true, "sync": true, "close": true, "syncdir": true}
+
 // saveWithFault saves a file, and with it the folders it is in, while its k-th
 // step fails, and reports whether there was such a step.
 func saveWithFault(t *testing.T, inner FileSystem, k int, steps map[string]bool) bool {
@@ -202,6 +205,9 @@ func saveWithFault(t *testing.T, inner FileSystem, k int, steps map[string]bool)
 		if err := b.Save(t.Context(), f, data); err != nil {
 			t.Errorf("step %d, %s: the next try fails: %v", k, failed, err)
 		}
+	}
+	if err == nil && mustFail[failed] {
+		t.Errorf("step %d, %s: it failed, and the file counts as saved", k, failed)
 	}
 	if got, err := b.Load(t.Context(), f, 0, -1); err != nil || string(got) != string(data) {
 		t.Errorf("step %d, %s: load gives %d bytes, %v", k, failed, len(got), err)
