@@ -46,7 +46,11 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the NATS connection: %w", redact.opaque(err))
 	}
+	guarded := guard(&options)
 	nc, err := dial(ctx, options)
+	if err != nil && ctx.Err() == nil {
+		err = guarded.cause(err)
+	}
 	if err != nil {
 		return nil, redact.connectError(err, servers)
 	}
@@ -62,6 +66,10 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		windows:        windows{budget: windowBudget},
 	}
 	e.begin(redact.text(servers), conn.answers, conn.windows.slow)
+	guarded.begin(func(err error) {
+		e.broken(err)
+		go nc.Close() // not here: nats.go may hold its lock while it reads
+	})
 	return conn, nil
 }
 
@@ -122,10 +130,12 @@ func (r redactor) connectError(err error, servers string) error {
 		return fmt.Errorf("configure the NATS connection: %w", r.opaque(err))
 	case strings.Contains(err.Error(), "error signing nonce"): // an nkey or credentials file without a usable seed
 		return fmt.Errorf("configure the NATS connection: %s", withoutPrefix(r.text(err.Error())))
+	case errors.Is(err, ErrProtocol):
+		return fmt.Errorf("connect to %s: %w", servers, err)
 	case isRefusal(err):
 		return &PermissionError{Operation: OpConnect, Subject: servers, Reason: withoutPrefix(r.text(err.Error()))}
 	}
-	return fmt.Errorf("%w: connect to %s: %s", ErrUnreachable, servers, withoutPrefix(r.text(err.Error())))
+	return fmt.Errorf("%w: connect to %s: %s", ErrUnreachable, servers, printable(withoutPrefix(r.text(err.Error()))))
 }
 
 // isRefusal recognises refusals by their text too: nats.go makes errors of its own of what a server says while a

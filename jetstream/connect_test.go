@@ -11,11 +11,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -380,4 +383,46 @@ func TestReconnect(t *testing.T) {
 	c.Close()
 	_, err := c.Stream(t.Context(), "S")
 	wantError(t, err, jetstream.ErrConnectionLost)
+}
+
+// TestServersThatNameOthers: a server that greets with a list of servers which never say a word does not keep the first attempt to connect from ending.
+func TestServersThatNameOthers(t *testing.T) {
+	checkLeaks(t)
+	const named = 40
+	var met atomic.Int32
+	silent := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	accept := func(l net.Listener, first string) {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			met.Add(1)
+			_, _ = io.WriteString(c, first)
+			go func() {
+				<-t.Context().Done()
+				c.Close()
+			}()
+		}
+	}
+	var urls []string
+	for range named {
+		l := silent()
+		urls = append(urls, strconv.Quote(l.Addr().String()))
+		go accept(l, "")
+	}
+	l := silent()
+	go accept(l, `INFO {"connect_urls":[`+strings.Join(urls, ",")+"]}\r\n")
+	_, err := jetstream.Connect(t.Context(), jetstream.Config{Servers: "nats://" + l.Addr().String(), Timeout: 200 * time.Millisecond})
+	wantError(t, err, jetstream.ErrUnreachable)
+	if n := met.Load(); n > named/2 {
+		t.Errorf("%d servers were tried", n)
+	}
 }

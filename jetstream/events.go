@@ -122,6 +122,15 @@ func (e *events) tellAll(err error) {
 	e.tell(func(*watch) bool { return true }, err)
 }
 
+// broken ends everything that is under way and will be: the server does not keep to the protocol.
+func (e *events) broken(err error) {
+	e.mu.Lock()
+	e.rejection, e.ended = err, err
+	e.release()
+	e.mu.Unlock()
+	e.tellAll(err)
+}
+
 // disconnected is nats.go's DisconnectErrHandler.
 func (e *events) disconnected(*nats.Conn, error) {
 	e.mu.Lock()
@@ -149,7 +158,10 @@ func (e *events) reconnected(*nats.Conn) {
 func (e *events) closed(*nats.Conn) {
 	err := e.whyDown()
 	e.mu.Lock()
-	e.ended = err
+	if e.ended == nil {
+		e.ended = err
+	}
+	err = e.ended
 	e.release()
 	e.mu.Unlock()
 	e.tellAll(err)

@@ -150,13 +150,12 @@ func compareConsumers(want, got []archive.Consumer, diff *DifferenceError) {
 
 // compareJSON compares two documents field by field: order, spacing and what the server itself adds do not matter.
 func compareJSON(what string, want, got json.RawMessage, diff *DifferenceError) {
-	w, werr := decode(want)
-	g, gerr := decode(got)
-	if werr != nil || gerr != nil {
-		diff.add("%s cannot be compared: %v", what, errors.Join(werr, gerr))
+	want, got = bytes.TrimSpace(want), bytes.TrimSpace(got)
+	if !json.Valid(want) || !json.Valid(got) {
+		diff.add("%s cannot be compared: it is not JSON", what)
 		return
 	}
-	compareFields(what, w, g, diff)
+	compareRaw(what, want, got, diff)
 }
 
 func compareFields(what string, want, got any, diff *DifferenceError) {
@@ -203,15 +202,14 @@ func decode(raw json.RawMessage) (any, error) {
 	return v, err
 }
 
-// short is a value as JSON, cut after 60 bytes.
+// maxShown is how many bytes of a value that differs are shown.
+const maxShown = 60
+
+// short is a value as JSON, cut.
 func short(v any) string {
-	const most = 60
 	p, err := json.Marshal(v)
 	if err != nil {
 		return err.Error()
 	}
-	if len(p) > most {
-		return string(p[:most]) + "…"
-	}
-	return string(p)
+	return cut(p)
 }

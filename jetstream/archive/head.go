@@ -101,7 +101,7 @@ func (r *Reader) readState(h *Head, room *int) error {
 		return fmt.Errorf("%s: %w", stateName, err)
 	}
 	if name != stateName {
-		return fmt.Errorf("%w: the first entry is %q instead of %s", ErrFormat, abbreviate([]byte(name)), stateName)
+		return fmt.Errorf("%w: the first entry is not %s", ErrFormat, stateName)
 	}
 	h.State, h.StateTime = raw, r.entries.entry.time
 	return nil
@@ -114,7 +114,7 @@ func (r *Reader) readConsumer(h *Head, room *int) error {
 	}
 	short, found := strings.CutPrefix(name, consumerPrefix)
 	if !found || short == "" || strings.ContainsAny(short, "/\x00") {
-		return fmt.Errorf("%w: entry %q where a consumer is expected", ErrFormat, abbreviate([]byte(name)))
+		return fmt.Errorf("%w: an entry that is none of a consumer is where one is expected", ErrFormat)
 	}
 	h.Consumers = append(h.Consumers, Consumer{Name: short, JSON: raw, Time: r.entries.entry.time})
 	return nil
@@ -131,13 +131,21 @@ func (r *Reader) headEntry(room *int) (name string, raw json.RawMessage, err err
 	}
 	m := &r.entries.msg
 	if m.Seq != 0 || len(m.Header) != 0 {
-		return "", nil, fmt.Errorf("%w: entry %q is a message where the head is expected", ErrFormat, abbreviate(m.Subject))
+		return "", nil, fmt.Errorf("%w: message %d is where the head is expected", ErrFormat, m.Seq)
 	}
 	if err := checkObject(m.Payload); err != nil {
-		return "", nil, fmt.Errorf("entry %q: %w", abbreviate(m.Subject), err)
+		return "", nil, fmt.Errorf("%s: %w", headName(m.Subject), err)
 	}
 	*room -= min(*room, len(m.Subject)+len(m.Payload))
 	return string(m.Subject), bytes.Clone(m.Payload), nil
+}
+
+// headName names an entry of the head in an error. What bears another name may be a message, and subjects stay out of errors.
+func headName(name []byte) string {
+	if string(name) == stateName || bytes.HasPrefix(name, []byte(consumerPrefix)) {
+		return fmt.Sprintf("entry %q", abbreviate(name))
+	}
+	return "entry of another name"
 }
 
 func uniqueNames(h *Head) error {

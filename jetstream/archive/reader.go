@@ -163,12 +163,13 @@ func (r *entries) loadHeader() ([]byte, error) {
 	}
 }
 
-// admit checks that the entry that was loaded is a message and in order.
+// admit checks that the entry that was loaded is a message and in order. Its errors name sequences: a subject may be
+// about a person, and errors end in logs.
 func (r *entries) admit() error {
 	seq := r.entry.seq
 	switch {
 	case seq == 0:
-		return fmt.Errorf("%w: entry %q has no sequence", ErrFormat, abbreviate(r.msg.Subject))
+		return fmt.Errorf("%w: an entry has no sequence where a message is expected", ErrFormat)
 	case r.entry.name == 0:
 		return fmt.Errorf("%w: message %d has no subject", ErrFormat, seq)
 	case seq <= r.last:

@@ -416,3 +416,42 @@ func TestOffset(t *testing.T) {
 		want += int64(len(m.Raw))
 	}
 }
+
+// TestErrorsNameNoSubject: subjects may be about people, and errors end in logs.
+func TestErrorsNameNoSubject(t *testing.T) {
+	const secret = "orders.jane.doe"
+	state := []byte(`{"messages":1,"first_seq":5,"last_seq":9,"consumer_count":0}`)
+	one := []byte(`{"messages":1,"first_seq":5,"last_seq":9,"consumer_count":1}`)
+	message := func(dst []byte, seq uint64, header, payload string) []byte {
+		return AppendMessage(dst, secret, 1, seq, []byte(header), []byte(payload))
+	}
+	head := func(state []byte) []byte { return AppendMessage(AppendMagic(nil), stateName, 1, 0, nil, state) }
+	for name, c := range map[string]struct {
+		archive []byte
+		says    string
+	}{
+		"message before the state":  {message(AppendMagic(nil), 5, "", "x"), "message 5"},
+		"header before the state":   {message(AppendMagic(nil), 0, "NATS/1.0\r\n\r\n", "x"), "head"},
+		"entry before the state":    {message(AppendMagic(nil), 0, "", "{}"), "first entry"},
+		"no JSON before the state":  {message(AppendMagic(nil), 0, "", "jane"), "JSON"},
+		"message for a consumer":    {message(head(one), 5, "", "x"), "message 5"},
+		"entry for a consumer":      {message(head(one), 0, "", "{}"), "consumer"},
+		"no JSON for a consumer":    {message(head(one), 0, "", "jane"), "JSON"},
+		"message without sequence":  {message(message(head(state), 6, "", "x"), 0, "", "x"), "after sequence 6"},
+		"message twice":             {message(message(head(state), 6, "", "x"), 6, "", "x"), "sequence 6"},
+		"message before the first":  {message(head(state), 4, "", "x"), "sequence 4"},
+		"message in two":            {message(head(state), 6, "", strings.Repeat("x", 100))[:len(head(state))+60], "cut short"},
+		"message of a longer name":  {AppendMessage(head(state), strings.Repeat(secret, MaxName), 1, 6, nil, nil), "limit"},
+		"nothing after the message": {message(head(state), 6, "", "x"), "cut short"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := readAll(NewReader(bytes.NewReader(c.archive), Limits{}).Next)
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("error %v, want %q", err, c.says)
+			}
+			if strings.Contains(err.Error(), "jane") {
+				t.Errorf("it names the subject: %v", err)
+			}
+		})
+	}
+}

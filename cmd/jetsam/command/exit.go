@@ -118,6 +118,7 @@ func sentinelEnding(err error) ending {
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository; readers can do with --no-lock"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
+		{jetstream.ErrProtocol, ending{exitUnreachable, "check that --server or --context names the port for clients of a NATS server, and who runs it"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},
 		{backup.ErrNoStreams, ending{exitFailed, "check that it is the right server and account, and that its storage is mounted"}},
