@@ -39,6 +39,10 @@ interop: ## run the tests that involve the real restic, which must be installed
 proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)
 	JETSAM_PROOF=1 $(GO) test -count=1 -timeout 120m ./...
 
+.PHONY: mutants
+mutants: ## break promises one at a time, and see that a test fails each time
+	$(GO) run ./scripts/mutants
+
 .PHONY: soak
 soak: ## run random operations against a model for SOAK (1h); JETSAM_SEED=N repeats a run
 	JETSAM_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run 'Stress' ./repo ./tests

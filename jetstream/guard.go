@@ -15,7 +15,7 @@ const (
 	maxWireInfo         = 256 << 10   // of INFO: the addresses of a cluster's servers
 	maxWireTold         = 4 << 20     // of all INFO and -ERR of a connection: nats.go keeps each address that it ever heard
 	maxWireSubscription = 100_000_000 // its number; the client counts them
-	maxWirePings        = 1 << 16     // of a connection: each is answered, also where nobody reads the answers
+	maxWirePings        = 1 << 16     // that come before the server took something from the client: each is answered
 )
 
 // ErrProtocol is why a connection ended whose server does not speak as NATS servers do.
@@ -168,7 +168,7 @@ func (f *framing) obey(op string, line []byte) error {
 		}
 	case "PING":
 		if f.pings++; f.pings > maxWirePings {
-			return violation("more than %d PING", maxWirePings)
+			return violation("more than %d PING that nobody lets the client answer", maxWirePings)
 		}
 	}
 	return nil
@@ -238,6 +238,7 @@ type guardedConn struct {
 	net.Conn
 	framing framing
 	mode    atomic.Int32
+	written atomic.Bool // since the last Read
 	report  func(error)
 }
 
@@ -252,7 +253,11 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 	if len(p) > 0 && c.mode.Load() == modeGreeting {
 		c.mode.Store(modeOf(p))
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if n > 0 {
+		c.written.Store(true)
+	}
+	return n, err
 }
 
 // modeOf recognises a TLS record of a handshake and the request for a websocket.
@@ -270,6 +275,9 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.mode.Load() == modeOpaque || n == 0 {
 		return n, err
+	}
+	if c.written.Swap(false) {
+		c.framing.pings = 0
 	}
 	if broken := c.framing.follow(p[:n]); broken != nil {
 		c.report(broken)
