@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // Limits of what a server may say on the wire. nats.go has none: it takes memory for a message as large as the server
@@ -15,7 +16,7 @@ const (
 	maxWireInfo         = 256 << 10   // of INFO: the addresses of a cluster's servers
 	maxWireTold         = 4 << 20     // of all INFO and -ERR of a connection: nats.go keeps each address that it ever heard
 	maxWireSubscription = 100_000_000 // its number; the client counts them
-	maxWirePings        = 1 << 16     // that come before the server took something from the client: each is answered
+	maxWirePings        = 1 << 16     // within an hour: each is answered, also where nobody reads the answers
 )
 
 // ErrProtocol is why a connection ended whose server does not speak as NATS servers do.
@@ -29,12 +30,13 @@ func violation(format string, args ...any) error {
 // framing follows what a server sends from line to line, over the payloads of messages, and holds it to the limits. It
 // is stricter than nats.go's parser: whatever it lets through, that parser takes apart in the same places.
 type framing struct {
-	skip  int    // bytes of a payload that are still to come
-	tail  int    // bytes of the line end behind a payload that are still to come
-	line  []byte // the beginning of a line whose end is still to come
-	told  int    // bytes of INFO and -ERR
-	pings int
-	err   error // final
+	skip  int       // bytes of a payload that are still to come
+	tail  int       // bytes of the line end behind a payload that are still to come
+	line  []byte    // the beginning of a line whose end is still to come
+	told  int       // bytes of INFO and -ERR
+	pings int       // since
+	since time.Time // at most an hour ago
+	err   error     // final
 }
 
 // follow takes the next bytes. How they are cut into calls makes no difference.
@@ -167,8 +169,11 @@ func (f *framing) obey(op string, line []byte) error {
 			return violation("INFO and -ERR have more than %d bytes", maxWireTold)
 		}
 	case "PING":
+		if time.Since(f.since) > time.Hour {
+			f.since, f.pings = time.Now(), 0
+		}
 		if f.pings++; f.pings > maxWirePings {
-			return violation("more than %d PING that nobody lets the client answer", maxWirePings)
+			return violation("more than %d PING within an hour", maxWirePings)
 		}
 	}
 	return nil
@@ -238,7 +243,6 @@ type guardedConn struct {
 	net.Conn
 	framing framing
 	mode    atomic.Int32
-	written atomic.Bool // since the last Read
 	report  func(error)
 }
 
@@ -253,11 +257,7 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 	if len(p) > 0 && c.mode.Load() == modeGreeting {
 		c.mode.Store(modeOf(p))
 	}
-	n, err := c.Conn.Write(p)
-	if n > 0 {
-		c.written.Store(true)
-	}
-	return n, err
+	return c.Conn.Write(p)
 }
 
 // modeOf recognises a TLS record of a handshake and the request for a websocket.
@@ -275,9 +275,6 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.mode.Load() == modeOpaque || n == 0 {
 		return n, err
-	}
-	if c.written.Swap(false) {
-		c.framing.pings = 0
 	}
 	if broken := c.framing.follow(p[:n]); broken != nil {
 		c.report(broken)

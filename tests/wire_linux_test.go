@@ -19,6 +19,7 @@ const wireGreeting = `INFO {"server_id":"X","server_name":"x","version":"2.15.0"
 // wireFault is what a server writes to each client: instead of a greeting, instead of the first PONG, or when it is asked something.
 type wireFault struct {
 	greeting, pong, answer func(w io.Writer)
+	deaf                   bool   // it reads nothing more once it answers
 	says                   string // a part of what is said of it
 }
 
@@ -80,6 +81,7 @@ func wireFaults() map[string]wireFault {
 		"first garbage":        {pong: writes("garbage garbage\r\n", 1), says: "not an operation"},
 		"web server":           {greeting: writes("HTTP/1.1 400 Bad Request\r\n\r\n", 1), says: `"HT" is not an operation`},
 		"PING for ever":        answer(writes(strings.Repeat("PING\r\n", 10_000), forEver), "more than 65536 PING"),
+		"PING, and deaf":       {answer: writes(strings.Repeat("PING\r\n", 10_000), forEver), deaf: true, says: "more than 65536 PING"},
 		"first PING for ever":  {pong: writes(strings.Repeat("PING\r\n", 10_000), forEver), says: "PING"},
 		"errors for ever":      answer(writes(strings.Repeat("-ERR 'Permissions Violation for Publish to \"x\"'\r\n", 1000), forEver), "INFO and -ERR have more than"),
 	}
@@ -135,6 +137,10 @@ func (f wireFault) meet(c net.Conn) {
 		case strings.HasPrefix(line, "PING"):
 			pong(c)
 		case f.answer != nil && (strings.HasPrefix(line, "PUB") || strings.HasPrefix(line, "HPUB")):
+			if f.deaf {
+				f.answer(c)
+				return
+			}
 			go f.answer(c)
 		}
 	}
