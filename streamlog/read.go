@@ -172,6 +172,7 @@ func (s *Stream) Head(ctx context.Context) (*archive.Head, error) {
 		return nil, fmt.Errorf("stream %s: %s: in more than %d blobs", s.Name, headName, maxFileBlobs)
 	}
 	rest, size := s.head, 0
+	var lost error // says more than where in an archive it was met
 	next := func() ([]byte, error) {
 		if len(rest) == 0 {
 			return nil, io.EOF
@@ -181,9 +182,13 @@ func (s *Stream) Head(ctx context.Context) (*archive.Head, error) {
 		if size += len(p); err == nil && size > maxHeadFile {
 			err = fmt.Errorf("larger than %d bytes", maxHeadFile)
 		}
+		lost = err
 		return p, err
 	}
 	h, err := archive.NewReader(archive.NewStoredReader(next), archive.Limits{}).Head()
+	if lost != nil {
+		err = lost
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %s: %w", s.Name, headName, err)
 	}
