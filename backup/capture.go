@@ -88,7 +88,7 @@ func fatal(err error) bool {
 // final says whether trying again cannot help.
 func final(err error) bool {
 	var denied *jetstream.PermissionError
-	return fatal(err) || errors.As(err, &denied) || errors.Is(err, jetstream.ErrStreamNotFound)
+	return fatal(err) || errors.As(err, &denied) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrProtocol)
 }
 
 // errRecreated: which of the two streams was captured cannot be told.

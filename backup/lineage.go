@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"jetsam/jetstream/archive"
@@ -13,7 +14,7 @@ import (
 	"jetsam/streamlog"
 )
 
-// maxAncestors is in how many earlier snapshots a stream is looked for.
+// maxAncestors is in how many earlier snapshots, of those that may hold it, a stream is looked for.
 const maxAncestors = 32
 
 // ancestor says what an earlier snapshot holds under a stream's name.
@@ -22,32 +23,34 @@ type ancestor struct {
 	created  time.Time // the stream
 }
 
-// findAncestors finds, for each stream, the newest snapshot of the same host and account that holds one of its name. What cannot be read is in the
-// error; the ancestors are those that can.
+// findAncestors finds, for each stream, the newest snapshot of the same host, cluster and account that holds one of its name. What cannot be read is
+// in the error; the ancestors are those that can.
 func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (map[string]ancestor, error) {
-	var all []*snapshot.Snapshot
-	filter := snapshot.Filter{Hosts: []string{b.host()}, Below: []string{"/" + streamlog.EscapeName(b.account.Name)}}
-	for s, err := range r.Snapshots(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if filter.Match(s) {
-			all = append(all, s)
-		}
-	}
-	snapshot.Sort(all)
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
 		wanted[name] = true
 	}
-	found := make(map[string]ancestor, len(names))
+	var all []*snapshot.Snapshot
 	var errs []error
+	account := "/" + streamlog.EscapeName(b.account.Name)
+	filter := snapshot.Filter{Hosts: []string{b.host()}, Below: []string{account}}
+	for s, err := range r.Snapshots(ctx) {
+		if err != nil {
+			errs = append(errs, err)
+			break
+		}
+		if filter.Match(s) && mayHold(s, account, wanted) {
+			all = append(all, s)
+		}
+	}
+	snapshot.Sort(all)
+	found := make(map[string]ancestor, len(names))
 	for i := len(all) - 1; i >= max(0, len(all)-maxAncestors) && len(found) < len(wanted); i-- {
 		a, err := streamlog.OpenAccount(ctx, b.w.Reader(), all[i].Tree)
 		if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
 			errs = append(errs, fmt.Errorf("snapshot %s: %w", all[i].ID().Short(), err))
 		}
-		if err != nil {
+		if err != nil || a.Server.Cluster != b.conn.Server().Cluster || a.Server.Domain != b.account.Domain {
 			continue
 		}
 		for _, c := range a.Captured {
@@ -57,6 +60,17 @@ func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (
 		}
 	}
 	return found, errors.Join(errs...)
+}
+
+// mayHold says whether a snapshot is of all streams of the account, or of chosen ones that some wanted stream is among.
+func mayHold(s *snapshot.Snapshot, account string, wanted map[string]bool) bool {
+	for _, path := range s.Paths {
+		name, below := strings.CutPrefix(path, account+"/")
+		if !below || wanted[name] || strings.ContainsAny(name, "*?[") {
+			return true
+		}
+	}
+	return false
 }
 
 // recreated says that a stream is not the one that an earlier snapshot holds under its name; empty: it is, as far as that is known.

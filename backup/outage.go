@@ -48,7 +48,11 @@ func (o *outage) over(patience time.Duration) bool {
 func (b *run) awaitServer(ctx context.Context, stream string) {
 	deadline := b.outage.begin().Add(b.patience())
 	for time.Now().Before(deadline) {
-		if _, err := b.conn.Stream(ctx, stream); !errors.Is(err, jetstream.ErrUnreachable) && !errors.Is(err, jetstream.ErrNoJetStream) {
+		_, err := b.conn.Stream(ctx, stream)
+		if errors.Is(err, jetstream.ErrProtocol) {
+			return // it is not made again
+		}
+		if !errors.Is(err, jetstream.ErrUnreachable) && !errors.Is(err, jetstream.ErrNoJetStream) {
 			b.outage.end()
 			return
 		}

@@ -48,7 +48,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 	}
 	guarded := guard(&options)
 	nc, err := dial(ctx, options)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !isRefusal(err) {
 		err = guarded.cause(err)
 	}
 	if err != nil {

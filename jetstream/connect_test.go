@@ -426,3 +426,41 @@ func TestServersThatNameOthers(t *testing.T) {
 		t.Errorf("%d servers were tried", n)
 	}
 }
+
+// TestRefusalBesideAStranger: of two servers one is none, and the other refuses the credentials, which is what the user must hear.
+func TestRefusalBesideAStranger(t *testing.T) {
+	checkLeaks(t)
+	serve := func(first, then string) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, first)
+				_, _ = c.Read(make([]byte, 4096)) // CONNECT
+				_, _ = io.WriteString(c, then)
+				c.Close()
+			}
+		}()
+		return "nats://" + l.Addr().String()
+	}
+	stranger := serve("HTTP/1.1 400 Bad Request\r\n\r\n", "")
+	refuses := serve("INFO {\"auth_required\":true}\r\n", "-ERR 'Authorization Violation'\r\n")
+	for range 20 { // the order in which they are tried is random
+		_, err := jetstream.Connect(t.Context(), jetstream.Config{Servers: stranger + "," + refuses, Timeout: 10 * time.Second})
+		var denied *jetstream.PermissionError
+		if !errors.As(err, &denied) && !errors.Is(err, jetstream.ErrProtocol) {
+			t.Fatal(err)
+		}
+		if denied != nil {
+			return
+		}
+	}
+	t.Error("no one says that the credentials were refused")
+}

@@ -20,7 +20,7 @@ type guardedDialer struct {
 	mu        sync.Mutex
 	deadline  time.Time   // of the first attempt
 	connected bool        // the first attempt has succeeded
-	first     error       // why a server of the first attempt was not taken
+	violation error       // why a server of the first attempt was not taken, the last such
 	broken    func(error) // told of violations later
 }
 
@@ -69,7 +69,7 @@ func (d *guardedDialer) violated(err error, plain bool) {
 	d.mu.Lock()
 	broken := d.broken
 	if !d.connected {
-		d.first = err
+		d.violation = err
 	}
 	d.mu.Unlock()
 	if broken != nil && plain {
@@ -88,8 +88,8 @@ func (d *guardedDialer) begin(broken func(error)) {
 func (d *guardedDialer) cause(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.first != nil {
-		return d.first
+	if d.violation != nil {
+		return d.violation
 	}
 	return err
 }

@@ -96,11 +96,16 @@ func (t *transfer) cleanUpMarked(ctx context.Context) (gone bool, remains string
 	return t.remove(ctx)
 }
 
+// mayComeBack says whether asking again may help: not where the connection was ended for what the server sent.
+func mayComeBack(err error) bool {
+	return errors.Is(err, jetstream.ErrUnreachable) && !errors.Is(err, jetstream.ErrProtocol)
+}
+
 // look asks for the stream until the server says something.
 func (t *transfer) look(ctx context.Context) (*jetstream.StreamInfo, error) {
 	for {
 		info, err := t.plan.conn.Stream(ctx, t.s.Name)
-		if err == nil || !errors.Is(err, jetstream.ErrUnreachable) || pause(ctx, time.Second) != nil {
+		if err == nil || !mayComeBack(err) || pause(ctx, time.Second) != nil {
 			return info, err
 		}
 	}

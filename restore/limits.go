@@ -16,7 +16,11 @@ func (p *Plan) checkLimits(a jetstream.AccountInfo) {
 		if !s.runs() {
 			continue
 		}
-		name, tier := tierOf(a, s.config.Replicas)
+		name, tier, ok := tierOf(a, s.config.Replicas)
+		if !ok {
+			s.conflict("give the account limits for so many replicas", "the account has no limits for streams of %d replicas (tier %s), and so no room for them", max(1, s.config.Replicas), name)
+			continue
+		}
 		n := needs[name]
 		if n == nil {
 			n = &need{}
@@ -47,13 +51,14 @@ func (n *need) add(s *StreamPlan) {
 	}
 }
 
-// tierOf returns what the account uses and may use for streams of so many replicas. An account without tiers has one for all.
-func tierOf(a jetstream.AccountInfo, replicas int) (string, jetstream.Tier) {
+// tierOf returns what the account uses and may use for streams of so many replicas, if anything. An account without tiers has one for all.
+func tierOf(a jetstream.AccountInfo, replicas int) (name string, t jetstream.Tier, ok bool) {
 	if len(a.Tiers) == 0 {
-		return "", jetstream.Tier{Memory: a.Memory, Store: a.Store, Streams: a.Streams, Consumers: a.Consumers, Limits: a.Limits}
+		return "", jetstream.Tier{Memory: a.Memory, Store: a.Store, Streams: a.Streams, Consumers: a.Consumers, Limits: a.Limits}, true
 	}
-	name := fmt.Sprintf("R%d", max(1, replicas))
-	return name, a.Tiers[name]
+	name = fmt.Sprintf("R%d", max(1, replicas))
+	t, ok = a.Tiers[name]
+	return name, t, ok
 }
 
 // checkTier finds what the tier has no room for, if n is what the plan needs up to and with s. A limit below zero is none.

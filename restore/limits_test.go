@@ -30,7 +30,7 @@ func TestCheckLimits(t *testing.T) {
 		{"largest stream", jetstream.AccountInfo{Limits: with(func(l *jetstream.Limits) { l.MaxStreamStore = 1000 })}, []jetstream.StreamSettings{{Storage: "file", MaxBytes: 1001}}, []string{"may reserve 1000 bytes"}},
 		{"tier without room", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}, "R3": {Limits: with(func(l *jetstream.Limits) { l.MaxStore = 10 })}}},
 			[]jetstream.StreamSettings{file, {Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"", "may store 10 bytes"}},
-		{"tier that is not allowed", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}}}, []jetstream.StreamSettings{{Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"may have 0 streams"}},
+		{"tier that is not allowed", jetstream.AccountInfo{Tiers: map[string]jetstream.Tier{"R1": {Limits: none}}}, []jetstream.StreamSettings{{Storage: "file", MaxBytes: -1, Replicas: 3}}, []string{"no limits for streams of 3 replicas (tier R3)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &Plan{}

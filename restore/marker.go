@@ -135,7 +135,7 @@ func (t *transfer) unmark(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return nil
-		case !errors.Is(err, jetstream.ErrUnreachable):
+		case !mayComeBack(err):
 			return err
 		}
 		if pause(ctx, time.Second) != nil {

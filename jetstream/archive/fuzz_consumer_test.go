@@ -28,6 +28,9 @@ func FuzzConsumer(f *testing.F) {
 			wantOurs(t, err)
 			return
 		}
+		if len(up.JSON) > 4*len(raw)+200 { // null is four times as long as a digit
+			t.Fatalf("%d bytes became %d", len(raw), len(up.JSON))
+		}
 		high, err := ParseConsumer(up.JSON)
 		if err != nil || high.AckFloor.Stream < first-1 || raised && high.AckFloor.Stream > high.Delivered.Stream || high.AckPending > c.AckPending {
 			t.Fatalf("raised %v to %+v, %v: %s", raised, high, err, up.JSON)

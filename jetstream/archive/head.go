@@ -130,8 +130,11 @@ func (r *Reader) headEntry(room *int) (name string, raw json.RawMessage, err err
 		return "", nil, err
 	}
 	m := &r.entries.msg
-	if m.Seq != 0 || len(m.Header) != 0 {
+	switch {
+	case m.Seq != 0:
 		return "", nil, fmt.Errorf("%w: message %d is where the head is expected", ErrFormat, m.Seq)
+	case len(m.Header) != 0:
+		return "", nil, fmt.Errorf("%w: an entry with a header is where the head is expected", ErrFormat)
 	}
 	if err := checkObject(m.Payload); err != nil {
 		return "", nil, fmt.Errorf("%s: %w", headName(m.Subject), err)

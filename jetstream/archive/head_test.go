@@ -64,7 +64,7 @@ func TestWithoutConsumers(t *testing.T) {
 		{"nor strings", `{"a":"\"consumer_count\":1","consumer_count":1}`, `{"a":"\"consumer_count\":1","consumer_count":0}`},
 		{"escaped name", `{"consumer\u005fcount":3}`, `{"consumer\u005fcount":0}`},
 		{"other case, as the server reads it", `{"Consumer_Count":3}`, `{"Consumer_Count":0}`},
-		{"twice", `{"consumer_count":3,"consumer_count":4}`, `{"consumer_count":0,"consumer_count":0}`},
+		{"twice", `{"consumer_count":3,"consumer_count":4}`, `{"consumer_count":null,"consumer_count":0}`},
 		{"absent", `{"messages":1}`, `{"messages":1,"consumer_count":0}`},
 		{"empty", `{ }`, `{ "consumer_count":0}`},
 		{"already none", `{"consumer_count":0,"a":"}"}`, `{"consumer_count":0,"a":"}"}`},

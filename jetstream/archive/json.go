@@ -124,10 +124,11 @@ func isDelimiter(b byte) bool {
 	return false
 }
 
-// setMember returns the object raw with value as the value of every member of
-// that name, or with that member added at the end if there is none. Names match
-// as encoding/json matches them: without regard to case. Everything else keeps
-// its bytes. What is not a JSON object is returned as it is.
+// setMember returns the object raw with value as the value of the last member of
+// that name, which is the one that counts, and null as that of others of the
+// name, or with that member added at the end if there is none. Names match as
+// encoding/json matches them: without regard to case. Everything else keeps its
+// bytes. What is not a JSON object is returned as it is.
 func setMember(raw json.RawMessage, name string, value []byte) json.RawMessage {
 	if checkObject(raw) != nil {
 		return raw
@@ -143,11 +144,15 @@ func setMember(raw json.RawMessage, name string, value []byte) json.RawMessage {
 	if len(spots) == 0 {
 		return addMember(raw, name, value, count > 0)
 	}
-	edited := slices.Clone(raw)
-	for _, m := range slices.Backward(spots) {
-		edited = slices.Replace(edited, m.start, m.end, value...)
+	edited := make(json.RawMessage, 0, len(raw)+len(value))
+	from := 0
+	for _, m := range spots[:len(spots)-1] {
+		edited = append(append(edited, raw[from:m.start]...), "null"...)
+		from = m.end
 	}
-	return edited
+	last := spots[len(spots)-1]
+	edited = append(append(edited, raw[from:last.start]...), value...)
+	return append(edited, raw[last.end:]...)
 }
 
 func addMember(raw json.RawMessage, name string, value []byte, comma bool) json.RawMessage {

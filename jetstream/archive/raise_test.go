@@ -1,6 +1,9 @@
 package archive
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestRaise(t *testing.T) {
 	const config = `{"config":{"durable_name":"C", "new":[1]},"state":`
@@ -39,5 +42,23 @@ func TestRaise(t *testing.T) {
 	}
 	if _, _, err := (Consumer{JSON: []byte(config + `{"pending":{"x":{}}}}`)}).Raise(100); err == nil {
 		t.Error("a message without a sequence was accepted")
+	}
+}
+
+// A consumer may repeat names as often as it likes: only the last of each counts, and the others cost neither time nor memory.
+func TestRaiseRepeatedNames(t *testing.T) {
+	const n = 200_000
+	state := `{"delivered":{"consumer_seq":3,"stream_seq":48},` + strings.Repeat(`"delivered":{},`, n) + `"ack_floor":{}}`
+	raw := `{"config":{},` + strings.Repeat(`"state":{},`, n) + `"state":` + state + `}`
+	up, raised, err := Consumer{JSON: []byte(raw)}.Raise(100)
+	if err != nil || !raised {
+		t.Fatal(raised, err)
+	}
+	if len(up.JSON) > 2*len(raw) {
+		t.Errorf("%d bytes became %d", len(raw), len(up.JSON))
+	}
+	s, err := ParseConsumer(up.JSON)
+	if want := (SequencePair{3, 99}); err != nil || s.Delivered != want || s.AckFloor != want {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

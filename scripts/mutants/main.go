@@ -156,6 +156,10 @@ func (l lab) try(ctx context.Context, m mutant, name string) (how string, err er
 	if err != nil {
 		return err.Error(), err
 	}
+	// A test that builds the program itself would fail for a mutant that does not build.
+	if out, err := l.build(ctx, overlay); err != nil {
+		return errUnbuilt.Error(), fmt.Errorf("%w\n%s", errUnbuilt, out)
+	}
 	out, err := l.test(ctx, m.pkg, m.run, overlay, cmp.Or(m.hangs, patience))
 	if l.verbose {
 		fmt.Print(out)
@@ -216,7 +220,17 @@ const patience = "4m"
 
 // test runs tests of a package. The overlay goes by the environment, so that the commands which tests build are mutants as well.
 func (l lab) test(ctx context.Context, pkg, run, overlay, timeout string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-timeout="+timeout, "-run", run, pkg)
+	return l.run(ctx, overlay, "test", "-vet=off", "-count=1", "-timeout="+timeout, "-run", run, pkg)
+}
+
+// build builds everything but the tests.
+func (l lab) build(ctx context.Context, overlay string) (string, error) {
+	return l.run(ctx, overlay, "build", "./...")
+}
+
+// run runs the go command.
+func (l lab) run(ctx context.Context, overlay string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = l.root
 	cmd.Env = os.Environ()
 	if overlay != "" {

@@ -247,7 +247,7 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
 		}
 		if s.Recreated != "" {
-			p.out.warn("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one, whole; the earlier snapshots still restore the old one", s.Name, s.Recreated)
+			p.out.warn("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one; the earlier snapshots still restore the old one", s.Name, s.Recreated)
 		}
 		if s.Err == nil && s.LastSeq >= lostSequence {
 			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)
