@@ -93,7 +93,9 @@ func hollow() []fixture {
 		}),
 		stream("LAST_OF_MANY", 0, func(t testing.TB, s *source, st jetstream.Stream) {
 			s.publish(t, "last_of_many", sized(10_000, 1_000_000), text)
-			must(t, st.Purge(t.Context(), jetstream.WithPurgeKeep(1)))
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a server takes its time
+			defer cancel()
+			must(t, st.Purge(ctx, jetstream.WithPurgeKeep(1)))
 		}),
 	}
 }
