@@ -7,19 +7,19 @@ import (
 
 // Members yields the keys of the object data and their values, in order. The
 // values are parts of data. What is no object has none; data must be valid JSON,
-// as CheckDepth says.
+// as CheckDepth says, else there is no saying what it yields before it ends.
 func Members(data []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
 		p := piece{data: data}
 		if !p.enter('{') {
 			return
 		}
-		for p.next('}') {
+		for p.next() {
 			var key string
 			if json.Unmarshal(p.value(), &key) != nil {
 				return
 			}
-			p.pos++ // behind the colon
+			p.skip() // the colon
 			if !yield(key, p.value()) {
 				return
 			}
@@ -34,7 +34,7 @@ func Elements(data []byte) iter.Seq[json.RawMessage] {
 		if !p.enter('[') {
 			return
 		}
-		for p.next(']') {
+		for p.next() {
 			if !yield(p.value()) {
 				return
 			}
@@ -69,15 +69,25 @@ func (p *piece) enter(open byte) bool {
 	return true
 }
 
-// next reports whether another value comes before the bracket that closes.
-func (p *piece) next(close byte) bool {
+// next reports whether another value comes before what closes.
+func (p *piece) next() bool {
 	p.space()
 	if p.pos < len(p.data) && p.data[p.pos] == ',' {
 		p.pos++
 		p.space()
 	}
-	return p.pos < len(p.data) && p.data[p.pos] != close
+	if p.pos == len(p.data) {
+		return false
+	}
+	switch p.data[p.pos] {
+	case '}', ']', ',', ':': // no value begins so, and value would stay where it is
+		return false
+	}
+	return true
 }
+
+// skip goes behind the next byte, if there is one.
+func (p *piece) skip() { p.pos = min(p.pos+1, len(p.data)) }
 
 // value returns the value that comes next and goes behind it and the white space
 // that follows.
@@ -117,5 +127,5 @@ func (p *piece) str() {
 			p.pos++
 		}
 	}
-	p.pos++
+	p.pos = min(p.pos+1, len(p.data))
 }

@@ -43,7 +43,13 @@ func FuzzPieces(f *testing.F) {
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`[]`))
 	f.Add([]byte(`-1.5e+3`))
+	f.Add([]byte(`{"a`))
+	f.Add([]byte(`{"a"`))
+	f.Add([]byte(`{"a\`))
+	f.Add([]byte(`[1,}`))
+	f.Add([]byte(`[:]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		data = slices.Clip(data)  // nothing behind it to read by mistake
 		for range Members(data) { // of whatever it is: ends, and does not panic
 		}
 		for range Elements(data) {
