@@ -724,13 +724,6 @@ func capturing() []mutant {
 			hangs: "60s",
 		},
 		{
-			promise: "a snapshot is of the stream that was asked for",
-			file:    "jetstream/snapshot.go",
-			old:     "if err := isNamed(answer.Config, s.stream); err != nil {",
-			new:     "if err := isNamed(answer.Config, s.stream); false && err != nil {",
-			pkg:     inJetstream, run: "^(TestSnapshotJudgesItsServer|TestAnswersThatAreNone)$",
-		},
-		{
 			promise: "what a user may not do is named at once",
 			file:    "jetstream/events.go",
 			old:     "e.tell(p.concerns, p)",
@@ -856,13 +849,6 @@ func restoring() []mutant {
 			pkg:     inTests, run: "^TestHostileWire$",
 		},
 		{
-			promise: "where consumers stand is compared",
-			file:    "restore/compare.go",
-			old:     "t.comparePositions(consumers, diff)",
-			new:     "_ = consumers",
-			pkg:     inTests, run: "^(TestForgedSnapshots|TestHostileAnswers)$",
-		},
-		{
 			promise: "what goes to the server is what the snapshot counts",
 			file:    "restore/run.go",
 			old:     "return t.checkTally()",
@@ -931,13 +917,6 @@ func restoring() []mutant {
 			old:     "if present {",
 			new:     "if false && present {",
 			pkg:     inTests, run: "^(TestLeftovers|TestTwoRestoresAtOnce)$",
-		},
-		{
-			promise: "a server that does not take chunks any more has dropped the restore",
-			file:    "jetstream/flight.go",
-			old:     "case isNoResponders(m):",
-			new:     "case false && isNoResponders(m):",
-			pkg:     inJetstream, run: "^TestRestoreOfASlowWriter$",
 		},
 		{
 			promise: "the account's limits are looked at first",
@@ -1020,13 +999,6 @@ func speaking() []mutant {
 			file:    "jetstream/redact.go",
 			old:     `s = strings.ReplaceAll(s, k+"@", mask+"@")`,
 			new:     "_ = k",
-			pkg:     inJetstream, run: "^TestErrorsHoldNoCredentials$",
-		},
-		{
-			promise: "errors of the NATS library are redacted",
-			file:    "jetstream/errors.go",
-			old:     "return errors.New(r.text(err.Error()))",
-			new:     "return err",
 			pkg:     inJetstream, run: "^TestErrorsHoldNoCredentials$",
 		},
 		{
