@@ -15,6 +15,11 @@ func TestMarker(t *testing.T) {
 	if got, ok := parseMarker(m.String()); !ok || got != m {
 		t.Errorf("%q is read as %+v", m.String(), got)
 	}
+	carries := &jetstream.StreamInfo{}
+	carries.Metadata = map[string]string{markerName: m.String()}
+	if !isOf(carries, m.run) || isOf(carries, newRun()) || isOf(&jetstream.StreamInfo{}, m.run) {
+		t.Error("a stream is of the run that marked it, and of no other")
+	}
 	for _, text := range []string{"", "hello", "a b c", "RUN.> 3f2a 2026-01-02T03:04:05Z", " 3f2a 2026-01-02T03:04:05Z",
 		strings.Repeat("R", 41) + " 3f2a 2026-01-02T03:04:05Z", "RUN 3f2a 2026-01-02T03:04:05Z more", "RUN 3f2a yesterday"} {
 		if m, ok := parseMarker(text); ok {

@@ -881,7 +881,7 @@ func restoring() []mutant {
 			file:    "restore/marker.go",
 			old:     "marked, err := t.marked(ctx)",
 			new:     "marked, err := t.marked(ctx)\n\tmarked = t.s.wanted",
-			pkg:     inTests, run: "^TestLeftovers$",
+			pkg:     inTests, run: "^TestMarkerIsTakenOff$",
 		},
 		{
 			promise: "the mark is taken off",
@@ -894,7 +894,7 @@ func restoring() []mutant {
 			promise: "only a stream with this run's own mark is removed",
 			file:    "restore/marker.go",
 			old:     "return ok && m.run == run",
-			new:     "return ok",
+			new:     "return ok && m.run != \"\"",
 			pkg:     inRestore, run: "^TestMarker$",
 		},
 		{
