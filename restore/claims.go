@@ -33,11 +33,6 @@ func (s *StreamPlan) checkClaims() error {
 	if s.state.Bytes > maxBytes {
 		return fmt.Errorf("stream %s: its state says %d bytes: %w", s.Name, s.state.Bytes, repo.ErrCorrupt)
 	}
-	for _, c := range s.head.Consumers {
-		if _, err := archive.ParseConsumer(c.JSON); err != nil {
-			return fmt.Errorf("stream %s: consumer %s: %w", s.Name, c.Name, err)
-		}
-	}
 	if s.Messages > s.state.Messages {
 		return fmt.Errorf("stream %s: its document says %d messages, its state %d: %w", s.Name, s.Messages, s.state.Messages, repo.ErrCorrupt)
 	}

@@ -12,18 +12,14 @@ import (
 // waits for its acknowledgement: at once where no message comes before it, else when it would deliver it again (nats-server 2.15,
 // getNextMsg). That alone is no difference.
 func compareSalvaged(want, got []archive.Consumer, lost *DamageError, diff *DifferenceError) {
-	excused := make(map[string]json.RawMessage, len(want))
+	sent := make(map[string]json.RawMessage, len(want))
 	for _, w := range want {
-		for _, g := range got {
-			if g.Name == w.Name && !bytes.Equal(w.JSON, g.JSON) {
-				excused[w.Name] = excuse(w.JSON, g.JSON, lost)
-			}
-		}
+		sent[w.Name] = w.JSON
 	}
 	var as []archive.Consumer
 	for _, g := range got {
-		if text, ok := excused[g.Name]; ok {
-			g.JSON = text
+		if w, ok := sent[g.Name]; ok && !bytes.Equal(w, g.JSON) {
+			g.JSON = excuse(w, g.JSON, lost)
 		}
 		as = append(as, g)
 	}

@@ -6,8 +6,8 @@ import (
 	"jetsam/jetstream/archive"
 )
 
-// raiseConsumers lets consumers that stand below the stream's first message go on at it, which a server does with a live one too, and
-// remembers how many there are: one that were sent as it is would be forgotten (archive.Consumer.Raise).
+// raiseConsumers reads all consumers, as a server must be able to. Those that stand below the stream's first message go on at it, which a
+// server lets a live one do too, and it remembers how many there are: one that was sent as it is would be forgotten (archive.Consumer.Raise).
 func (s *StreamPlan) raiseConsumers() error {
 	consumers := make([]archive.Consumer, 0, len(s.head.Consumers))
 	for _, c := range s.head.Consumers {

@@ -95,17 +95,3 @@ func comparePosition(want archive.ConsumerState, got *jetstream.ConsumerInfo) (b
 	}
 	return "", got.Delivered != delivered || got.AckFloor != floor || got.AckPending != want.AckPending
 }
-
-// missingConsumers is an error if not all that were sent are found.
-func missingConsumers(sent []archive.Consumer, found []*jetstream.ConsumerInfo) error {
-	have := make(map[string]bool, len(found))
-	for _, c := range found {
-		have[c.Name] = true
-	}
-	for _, c := range sent {
-		if !have[c.Name] {
-			return fmt.Errorf("consumer %s was sent and is not there; %d of %d consumers are", c.Name, len(found), len(sent))
-		}
-	}
-	return nil
-}

@@ -138,13 +138,9 @@ func (c *Checker) Snapshot(ctx context.Context, src *repo.Checked, s *snapshot.S
 }
 
 func (c *Checker) snapshot(ctx context.Context, src checked, root blob.ID) (out problems, err error) {
-	dir, err := accountDir(ctx, src, root)
+	dir, t, err := accountTree(ctx, src, root)
 	if err != nil {
 		return out, storage.Cancelled(ctx) // not ours, or a tree that is lost, as is known by now
-	}
-	t, err := src.LoadTree(ctx, dir.Subtree)
-	if err != nil {
-		return out, storage.Cancelled(ctx)
 	}
 	path := "/" + dir.Name
 	account, err := openAccount(ctx, src, dir, t)

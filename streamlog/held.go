@@ -2,7 +2,6 @@ package streamlog
 
 import (
 	"context"
-	"fmt"
 
 	"jetsam/blob"
 	"jetsam/snapshot"
@@ -10,13 +9,9 @@ import (
 
 // Names returns the names of the streams in the snapshot with this root tree, and nothing else of them.
 func Names(ctx context.Context, src Loader, root blob.ID) ([]string, error) {
-	dir, err := accountDir(ctx, src, root)
+	_, t, err := accountTree(ctx, src, root)
 	if err != nil {
 		return nil, err
-	}
-	t, err := src.LoadTree(ctx, dir.Subtree)
-	if err != nil {
-		return nil, fmt.Errorf("account %s: %w", dir.Name, err)
 	}
 	var names []string
 	for _, n := range t.Nodes {

@@ -43,13 +43,9 @@ type Stream struct {
 
 // Open reads what the snapshot with this root tree holds. Messages are not read.
 func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
-	dir, err := accountDir(ctx, src, root)
+	dir, t, err := accountTree(ctx, src, root)
 	if err != nil {
 		return nil, err
-	}
-	t, err := src.LoadTree(ctx, dir.Subtree)
-	if err != nil {
-		return nil, fmt.Errorf("account %s: %w", dir.Name, err)
 	}
 	c := &Contents{}
 	c.Account, err = openAccount(ctx, src, dir, t)
@@ -79,13 +75,9 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 
 // OpenAccount reads the account.json of the snapshot with this root tree, and nothing of its streams.
 func OpenAccount(ctx context.Context, src Loader, root blob.ID) (*Account, error) {
-	dir, err := accountDir(ctx, src, root)
+	dir, t, err := accountTree(ctx, src, root)
 	if err != nil {
 		return nil, err
-	}
-	t, err := src.LoadTree(ctx, dir.Subtree)
-	if err != nil {
-		return nil, fmt.Errorf("account %s: %w", dir.Name, err)
 	}
 	a, err := openAccount(ctx, src, dir, t)
 	if errors.Is(err, errNoNode) {
@@ -107,6 +99,19 @@ func openAccount(ctx context.Context, src Loader, dir *snapshot.Node, t *snapsho
 		return nil, fmt.Errorf("directory %q holds account %q", dir.Name, a.Account)
 	}
 	return a, nil
+}
+
+// accountTree finds the one directory of the root, and reads it.
+func accountTree(ctx context.Context, src Loader, root blob.ID) (*snapshot.Node, *snapshot.Tree, error) {
+	dir, err := accountDir(ctx, src, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := src.LoadTree(ctx, dir.Subtree)
+	if err != nil {
+		return nil, nil, fmt.Errorf("account %s: %w", dir.Name, err)
+	}
+	return dir, t, nil
 }
 
 // accountDir finds the one directory of the root.

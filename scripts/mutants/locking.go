@@ -1,0 +1,102 @@
+package main
+
+// locking: nobody works against another's lock, and the lock of the dead keeps nobody out.
+func locking() []mutant {
+	return []mutant{
+		{
+			promise: "an exclusive lock stands against all others",
+			file:    "repo/lock.go",
+			old:     "if l.exclusive || other.Exclusive ||",
+			new:     "if l.exclusive && other.Exclusive ||",
+			pkg:     inRepo, run: "^TestLocksExclude$",
+		},
+		{
+			promise: "a writer minds locks that it cannot read",
+			file:    "repo/lock.go",
+			old:     "other.Err != nil && !l.past {",
+			new:     "false {",
+			pkg:     inRepo, run: "^TestOddLockFiles$",
+		},
+		{
+			promise: "other locks are looked for again after one's own is written",
+			file:    "repo/lock.go",
+			old:     "err = l.conflict(ctx, f)",
+			new:     "err = nil",
+			pkg:     inRepo, run: "^TestLockLooksTwice$",
+		},
+		{
+			promise: "a process of the same ID that began later is not the holder",
+			file:    "repo/holder.go",
+			old:     "return comparableStarts(now.start, h.ProcessStart) && now.start != h.ProcessStart",
+			new:     "return false",
+			pkg:     inRepo, run: "^TestHolderDead$",
+		},
+		{
+			promise: "nobody on another machine is taken for dead",
+			file:    "repo/holder.go",
+			old:     "h.BootID != self.BootID || h.PIDNamespace != self.PIDNamespace {",
+			new:     "h.PIDNamespace != self.PIDNamespace {",
+			pkg:     inRepo, run: "^TestHolderDead$",
+		},
+		{
+			promise: "the lock of a killed process is removed",
+			file:    "repo/lock.go",
+			old:     "case other.Dead:",
+			new:     "case false && other.Dead:",
+			pkg:     inRepo, run: "^TestKilledHolder$",
+		},
+		{
+			promise: "no snapshot is stored when the lock was removed by force",
+			file:    "repo/commit.go",
+			old:     "if err := w.lock.confirm(ctx); err != nil {",
+			new:     "if err := w.lock.held(); err != nil {",
+			pkg:     inRepo, run: "^TestLockRemovedUnderWriter$",
+		},
+		{
+			promise: "nothing is written under a lock that is too old",
+			file:    "repo/renew.go",
+			old:     "if l.lost == nil && l.age() > lockLimit {",
+			new:     "if false {",
+			pkg:     inRepo, run: "^(TestWriterFreezesWithItsLock|TestLockAfterSleep)$",
+		},
+		{
+			promise: "packs are stored under a lock that is held",
+			file:    "repo/commit.go",
+			old: `	if err := w.lock.held(); err != nil {
+		return err
+	}
+	if err := w.repo.be.Save`,
+			new: `	if err := w.repo.be.Save`,
+			pkg: inRepo, run: "^TestPackIsNotStoredWithoutTheLock$",
+		},
+		{
+			promise: "a lock whose file is gone when it is renewed is lost",
+			file:    "repo/renew.go",
+			old: `		l.lose(fmt.Errorf("%v: %w", old, errRemoved))
+		return l.lost`,
+			new: `		return nil`,
+			pkg: inRepo, run: "^TestLockRemovedByForce$",
+		},
+		{
+			promise: "a renewed lock has the time of now",
+			file:    "repo/renew.go",
+			old:     "info := r.newLockInfo(l.exclusive)",
+			new:     "info := r.newLockInfo(l.exclusive)\n\tinfo.Time = l.info.Time",
+			pkg:     inRepo, run: "^TestLockIsRenewed$",
+		},
+		{
+			promise: "a writer's index is of a time when it held the lock",
+			file:    "repo/writer.go",
+			old:     "err = w.rd.update(ctx)",
+			new:     "err = nil",
+			pkg:     inRepo, run: "^TestWriterUpdatesIndex$",
+		},
+		{
+			promise: "the lock goes when the work is done",
+			file:    "repo/lock.go",
+			old:     "err := l.repo.removeLocks(l.ctx, append(l.replaced, l.file)...)",
+			new:     "err := l.repo.removeLocks(l.ctx, l.replaced...)",
+			pkg:     inRepo, run: "^(TestLocksExclude|TestLockFileContent)$",
+		},
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+// restoring: what comes back is what was saved, and nothing else is touched.
+func restoring() []mutant {
+	return []mutant{
+		{
+			promise: "counts and sequences of the restored stream are compared",
+			file:    "restore/compare.go",
+			old:     "if !whole {",
+			new:     "if false && !whole {",
+			pkg:     inRestore, run: "^TestCompareState$",
+		},
+		{
+			promise: "a restored stream is compared at all",
+			file:    "restore/run.go",
+			old:     "if err := t.compare(ctx); err != nil {",
+			new:     "if err := t.compare(ctx); false && err != nil {",
+			pkg:     inTests, run: "^(TestExpiredMessages|TestRetentionWithoutConsumers)$",
+		},
+		{
+			promise: "consumers below the first message are sent as a purge leaves them",
+			file:    "restore/plan.go",
+			old:     "if err := s.raiseConsumers(); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inTests, run: "^TestConsumersBelowTheFirstMessage$",
+		},
+		{
+			promise: "a stream of an earlier snapshot that was created anew is noticed",
+			file:    "backup/lineage.go",
+			old:     "if earlier.created.IsZero() || earlier.created.Equal(created) {",
+			new:     "if true {",
+			pkg:     inTests, run: "^TestStreamRecreatedBetweenBackups$",
+		},
+		{
+			promise: "what a server announces is bounded",
+			file:    "jetstream/guard.go",
+			old:     "if broken := c.framing.follow(p[:n]); broken != nil {",
+			new:     "if broken := error(nil); broken != nil {",
+			pkg:     inTests, run: "^TestHostileWire$",
+		},
+		{
+			promise: "what goes to the server is what the snapshot counts",
+			file:    "restore/run.go",
+			old:     "return t.checkTally()",
+			new:     "return nil",
+			pkg:     inTests, run: "^TestForgedGroups$",
+		},
+		{
+			promise: "--verify compares every message",
+			file:    "restore/verify.go",
+			old:     "if !bytes.Equal(w.Raw, g.Raw) {",
+			new:     "if false && !bytes.Equal(w.Raw, g.Raw) {",
+			pkg:     inRestore, run: "^TestVerifyComparesEveryMessage$",
+		},
+		{
+			promise: "--verify notices messages that are missing",
+			file:    "restore/verify.go",
+			old:     `diff.add("message %d is missing", w.Seq)`,
+			new:     "",
+			pkg:     inRestore, run: "^TestVerifyComparesEveryMessage$",
+		},
+		{
+			promise: "a stream that exists is not touched",
+			file:    "restore/preflight.go",
+			old:     `s.conflict("choose other streams, or leave it as it is with --skip-existing", "a stream of that name exists")`,
+			new:     "",
+			pkg:     inTests, run: "^TestRestoreTouchesNothingThatIsThere$",
+		},
+		{
+			promise: "a restore begins with a mark on the stream",
+			file:    "restore/marker.go",
+			old:     "marked, err := t.marked(ctx)",
+			new:     "marked, err := t.marked(ctx)\n\tmarked = t.s.wanted",
+			pkg:     inTests, run: "^TestMarkerIsTakenOff$",
+		},
+		{
+			promise: "the mark is taken off",
+			file:    "restore/run.go",
+			old:     "if err := t.unmark(ctx); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inTests, run: "^TestMarkerIsTakenOff$",
+		},
+		{
+			promise: "only a stream with this run's own mark is removed",
+			file:    "restore/marker.go",
+			old:     "return ok && m.run == run",
+			new:     "return ok && m.run != \"\"",
+			pkg:     inRestore, run: "^TestMarker$",
+		},
+		{
+			promise: "a marked stream into which messages came is not removed",
+			file:    "restore/marker.go",
+			old:     "return info.LastTime.After(info.Created)",
+			new:     "return false",
+			pkg:     inTests, run: "^TestLeftovers$",
+		},
+		{
+			promise: "a copied mark makes no leftover",
+			file:    "restore/leftover.go",
+			old:     "if !ok || m.began.Sub(info.Created).Abs() > clockSkew {",
+			new:     "if !ok {",
+			pkg:     inTests, run: "^TestLeftovers$",
+		},
+		{
+			promise: "what another run restores right now is not touched",
+			file:    "restore/leftover.go",
+			old:     "if present {",
+			new:     "if false && present {",
+			pkg:     inTests, run: "^(TestLeftovers|TestTwoRestoresAtOnce)$",
+		},
+		{
+			promise: "the account's limits are looked at first",
+			file:    "restore/limits.go",
+			old:     "case limit > 0 && used+needed > uint64(limit):",
+			new:     "case false:",
+			pkg:     inRestore, run: "^TestCheckLimits$",
+		},
+		{
+			promise: "a directory holds the stream that it is named for",
+			file:    "streamlog/read.go",
+			old:     "err != nil || name != s.Name {",
+			new:     "err != nil {",
+			pkg:     inStreamlog, run: "^TestCheckerFindsWhatDoesNotAgree$",
+		},
+	}
+}
