@@ -28,6 +28,9 @@ var (
 	ErrSubjectsOverlap   = errors.New("subjects overlap with another stream")
 	ErrResourcesExceeded = errors.New("not enough resources on the server or in the account")
 
+	// ErrStoreFailed is a server's trouble with its own files.
+	ErrStoreFailed = errors.New("the server's storage failed")
+
 	// ErrSlowReader is why a snapshot ended whose reader took too little for too long.
 	ErrSlowReader = errors.New("snapshot was not read fast enough")
 	// ErrRestoreDropped is why a restore ended that the server gave up without a word, as it does after 5 s without data.
@@ -119,6 +122,8 @@ func sentinel(code int) error {
 		return ErrSubjectsOverlap
 	case 10002, 10023, 10026, 10027, 10028, 10047: // account, cluster, consumers, streams, memory, storage
 		return ErrResourcesExceeded
+	case 10077:
+		return ErrStoreFailed
 	}
 	return nil
 }

@@ -65,6 +65,12 @@ func TestErrorsHoldNoCredentials(t *testing.T) {
 		if got := r.text(text); got != want {
 			t.Errorf("%s became %s, want %s", text, got, want)
 		}
+		if text == "" {
+			continue
+		}
+		if got := r.translate(errors.New(text)); got.Error() != want {
+			t.Errorf("the library's error %s became %v, want %s", text, got, want)
+		}
 	}
 }
 

@@ -230,6 +230,17 @@ func (r *Restore) add(p []byte) error {
 	return r.flush(r.whole - r.whole%r.chunk)
 }
 
+// Push sends the complete S2 chunks that were written, also where a server could be given more at a time. It gives up where it does not come
+// to the next message for 5 s, so what it is slow to store is best pushed in small pieces.
+func (r *Restore) Push() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.flush(r.whole); err != nil {
+		return r.wrap(err)
+	}
+	return nil
+}
+
 // flush sends the first n bytes of the buffer.
 func (r *Restore) flush(n int) error {
 	for chunk := range slices.Chunk(r.buf[:n], r.chunk) {

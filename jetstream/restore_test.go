@@ -398,6 +398,12 @@ func TestRestoreJudgesItsServer(t *testing.T) {
 			}
 			return &nats.Msg{Subject: m.Reply}
 		}, jetstream.ErrRestoreDropped, 0},
+		{"misses a chunk, and has a stream all the same", func(s *script, m *nats.Msg, n int) *nats.Msg {
+			if n == 5 {
+				return noListener(s, m)
+			}
+			return &nats.Msg{Subject: m.Reply}
+		}, jetstream.ErrRestoreDropped, 0},
 		{"never answers", func(*script, *nats.Msg, int) *nats.Msg { return nil }, jetstream.ErrTimeout, 0},
 		{"stops answering", func(s *script, m *nats.Msg, n int) *nats.Msg {
 			if n > 5 {

@@ -307,6 +307,21 @@ func TestSnapshotJudgesItsServer(t *testing.T) {
 	}
 }
 
+// TestSnapshotOfAnotherStream asks a server that begins to send another stream than it was asked for.
+func TestSnapshotOfAnotherStream(t *testing.T) {
+	checkLeaks(t)
+	script := newScript(t)
+	script.answer(t, "$JS.API.STREAM.SNAPSHOT.S", func([]byte) string { return `{"config":{"name":"OTHER"},"state":{}}` })
+	s, err := connect(t, jetstream.Config{Servers: script.url}).Snapshot(t.Context(), "S", jetstream.SnapshotOptions{})
+	if err == nil {
+		s.Close()
+		t.Fatal("no error")
+	}
+	if !strings.Contains(err.Error(), `"OTHER"`) {
+		t.Errorf("error %q does not say which stream came", err)
+	}
+}
+
 func TestSnapshotOfASilentServer(t *testing.T) {
 	checkLeaks(t)
 	script := newScript(t)

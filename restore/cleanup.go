@@ -44,18 +44,18 @@ func adviceOn(err error) string {
 	return "see what the server's log says of it"
 }
 
-// failed cleans up after err and says what there is now. A server that refused the stream for what there is otherwise, and made nothing
-// of it, is a conflict.
-func (t *transfer) failed(ctx context.Context, err error, left jetstream.Left) error {
+// failed cleans up after err and says what there is now; gone is that it is nothing. A server that refused the stream for what there is
+// otherwise, and made nothing of it, is a conflict.
+func (t *transfer) failed(ctx context.Context, err error, left jetstream.Left) (gone bool, _ error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	gone, remains := t.cleanUp(ctx, left)
 	refused := errors.Is(err, jetstream.ErrStreamExists) || errors.Is(err, jetstream.ErrSubjectsOverlap) || errors.Is(err, jetstream.ErrResourcesExceeded)
 	var answer *jetstream.APIError
 	if gone && refused && errors.As(err, &answer) {
-		return t.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
+		return gone, t.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
 	}
-	return &IncompleteError{Stream: t.s.Name, Cause: err, Remains: remains}
+	return gone, &IncompleteError{Stream: t.s.Name, Cause: err, Remains: remains}
 }
 
 // cleanUp removes what an unfinished restore left, if it is certain to be this run's, and says what there is now. It is gone where the

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -102,7 +103,7 @@ func (t *transfer) report(change func(*Progress)) {
 }
 
 // run brings the stream to the server and compares what that reports. Where that fails after the server may have created a stream, the
-// stream is removed again.
+// stream is removed again. A server that lost it by its own fault is given it once more.
 func (t *transfer) run(ctx context.Context) error {
 	if left := t.s.Leftover; left != nil && left.Whole {
 		return t.finish(ctx)
@@ -111,15 +112,35 @@ func (t *transfer) run(ctx context.Context) error {
 			return t.named(err)
 		}
 	}
+	gone, err := t.attempt(ctx)
+	if gone && passes(err) && pause(ctx, reuseTime) == nil {
+		t.note("sent a second time, because of the server: %s", oneLine(err))
+		t.tally, t.content, t.sent, t.dead = archive.Tally{}, 0, 0, 0
+		_, err = t.attempt(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return t.conclude(ctx)
+}
+
+// passes says whether a server that could not restore a stream may well be able to when it is asked again: it was too busy to go on in time,
+// or removed a directory while it made the stream's (nats-server does so after the last stream was deleted).
+func passes(err error) bool {
+	return errors.Is(err, jetstream.ErrRestoreDropped) || errors.Is(err, jetstream.ErrStoreFailed)
+}
+
+// attempt sends the stream. Where that fails, gone says that the server certainly has nothing of it.
+func (t *transfer) attempt(ctx context.Context) (gone bool, err error) {
 	out, err := t.begin(ctx)
 	if err != nil {
-		return t.notBegun(err)
+		return false, t.notBegun(err)
 	}
 	defer out.Abort()
 	if err := t.send(ctx, out); err != nil {
 		return t.failed(ctx, err, out.Abort())
 	}
-	return t.conclude(ctx)
+	return false, nil
 }
 
 // conclude makes of the stream that the server has what it shall be, and compares.
@@ -138,8 +159,7 @@ func (t *transfer) conclude(ctx context.Context) error {
 
 // send passes the whole archive to the server.
 func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
-	head := t.s.head.Append(nil)
-	if err := t.write(out, archive.AppendFrame(make([]byte, 0, archive.FramedSize(len(head))), head)); err != nil {
+	if err := t.sendHead(out); err != nil {
 		return err
 	}
 	if err := t.sendMessages(ctx, out); err != nil {
@@ -151,6 +171,22 @@ func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
 	}
 	_, err := out.Finish(ctx)
 	return err
+}
+
+// headPiece is how much of a head a server is given at a time. It makes directories and files for each consumer, and takes no more before
+// those of a piece are there: with 128 KiB, a busy nats-server 2.15 with 10^5 consumers gave up.
+const headPiece = 8 << 10
+
+func (t *transfer) sendHead(out *jetstream.Restore) error {
+	for piece := range slices.Chunk(t.s.head.Append(nil), headPiece) {
+		if err := t.write(out, archive.AppendFrame(nil, piece)); err != nil {
+			return err
+		}
+		if err := out.Push(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *transfer) write(out io.Writer, framed []byte) error {

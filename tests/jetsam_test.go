@@ -46,10 +46,7 @@ func newRepoIn(t testing.TB, dir string, o repo.Options) *repo.Repo {
 // connect connects to a server as jetsam does.
 func connect(t testing.TB, s *source) *jetstream.Conn {
 	t.Helper()
-	conn, err := jetstream.Connect(t.Context(), jetstream.Config{Servers: s.URL()})
-	must(t, err)
-	t.Cleanup(conn.Close)
-	return conn
+	return connectTo(t, s.URL())
 }
 
 // backUp backs up the selected streams, all of which must succeed.
@@ -68,11 +65,16 @@ var allStreams = streamlog.Selection{All: true}
 // plan plans a restore of the newest snapshot.
 func plan(t testing.TB, s *source, r *repo.Repo, o restore.Options) (*restore.Plan, error) {
 	t.Helper()
+	return planInto(t, connect(t, s), r, o)
+}
+
+func planInto(t testing.TB, conn *jetstream.Conn, r *repo.Repo, o restore.Options) (*restore.Plan, error) {
+	t.Helper()
 	rd, err := r.LoadIndex(t.Context(), nil)
 	must(t, err)
 	sn, err := r.Snapshot(t.Context(), "latest", snapshot.Filter{})
 	must(t, err)
-	return restore.NewPlan(t.Context(), rd, sn, connect(t, s), o)
+	return restore.NewPlan(t.Context(), rd, sn, conn, o)
 }
 
 // restoreInto restores streams of the newest snapshot, all of which must succeed.

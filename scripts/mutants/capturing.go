@@ -144,5 +144,12 @@ func capturing() []mutant {
 			new:     "if false {\n\t\treturn nil, fmt.Errorf(\"nothing was saved",
 			pkg:     inTests, run: "^TestEmptyAccount$",
 		},
+		{
+			promise: "a snapshot is of the stream that was asked for",
+			file:    "jetstream/snapshot.go",
+			old:     "if err := isNamed(answer.Config, s.stream); err != nil {",
+			new:     "if err := isNamed(answer.Config, s.stream); false && err != nil {",
+			pkg:     inJetstream, run: "^TestSnapshotOfAnotherStream$",
+		},
 	}
 }

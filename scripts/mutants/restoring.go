@@ -122,5 +122,26 @@ func restoring() []mutant {
 			new:     "err != nil {",
 			pkg:     inStreamlog, run: "^TestCheckerFindsWhatDoesNotAgree$",
 		},
+		{
+			promise: "where consumers stand is compared, also without --verify",
+			file:    "restore/compare.go",
+			old:     "t.comparePositions(consumers, diff)",
+			new:     "_ = consumers",
+			pkg:     inTests, run: "^TestConsumerMadeAnewInMidRestore$",
+		},
+		{
+			promise: "a server that does not take a chunk has dropped the restore",
+			file:    "jetstream/flight.go",
+			old:     "case isNoResponders(m):",
+			new:     "case false && isNoResponders(m):",
+			pkg:     inJetstream, run: "^TestRestoreJudgesItsServer$",
+		},
+		{
+			promise: "a server that lost a stream by its own fault is given it again",
+			file:    "restore/run.go",
+			old:     "if gone && passes(err) && pause(ctx, reuseTime) == nil {",
+			new:     "if false && gone {",
+			pkg:     inTests, run: "^TestRestoreSendsASecondTime$",
+		},
 	}
 }

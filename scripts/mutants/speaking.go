@@ -87,5 +87,12 @@ func speaking() []mutant {
 			new:     "_ = unix.PR_SET_DUMPABLE",
 			pkg:     inTests, run: "^TestUndumpable$",
 		},
+		{
+			promise: "errors of the NATS library are redacted",
+			file:    "jetstream/errors.go",
+			old:     "return errors.New(r.text(err.Error()))",
+			new:     "return err",
+			pkg:     inJetstream, run: "^TestErrorsHoldNoCredentials$",
+		},
 	}
 }
