@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -82,7 +81,6 @@ func TestCrowds(t *testing.T) {
 				}
 			}
 			sameImage(t, lookAt(t, src, f.stream), lookAt(t, dst, f.stream))
-			must(t, dst.js.DeleteStream(context.Background(), f.stream))
 		})
 	}
 }
