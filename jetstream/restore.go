@@ -241,6 +241,14 @@ func (r *Restore) Push() error {
 	return nil
 }
 
+// Err is why the restore has failed; nil as long as it has not.
+func (r *Restore) Err() error {
+	if err := r.flight.error(); err != nil {
+		return r.wrap(err)
+	}
+	return nil
+}
+
 // flush sends the first n bytes of the buffer.
 func (r *Restore) flush(n int) error {
 	for chunk := range slices.Chunk(r.buf[:n], r.chunk) {

@@ -113,7 +113,7 @@ func (t *transfer) look(ctx context.Context) (*jetstream.StreamInfo, error) {
 
 // remove deletes the unfinished stream and makes sure that it is gone, also after the run was cancelled.
 func (t *transfer) remove(ctx context.Context) (gone bool, remains string) {
-	err := t.plan.conn.DeleteStream(ctx, t.s.Name)
+	err := t.deleteStream(ctx)
 	if err == nil || errors.Is(err, jetstream.ErrStreamNotFound) {
 		if _, err = t.plan.conn.Stream(ctx, t.s.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
 			return true, "the unfinished stream was removed, nothing of it is left on the server"

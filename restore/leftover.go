@@ -174,7 +174,7 @@ func (t *transfer) clear(ctx context.Context) error {
 	if err := t.settle(ctx); err != nil {
 		return err
 	}
-	if err := t.plan.conn.DeleteStream(ctx, t.s.Name); err != nil {
+	if err := t.deleteStream(ctx); err != nil {
 		return fmt.Errorf("remove what an unfinished restore left: %w", err)
 	}
 	t.note("what an unfinished restore of %s had left was removed", t.s.Leftover.Began.Format(time.DateTime))

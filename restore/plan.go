@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	"jetsam/blob"
 	"jetsam/jetstream"
@@ -27,8 +28,9 @@ type Plan struct {
 	present *repo.Presence
 	conn    *jetstream.Conn
 
-	run         string // the name of this run, which its markers carry
-	unannounced error  // why others cannot ask whether this run is at work; then nothing is marked
+	creating    sync.Mutex // held while a lone server makes a stream, or deletes one
+	run         string     // the name of this run, which its markers carry
+	unannounced error      // why others cannot ask whether this run is at work; then nothing is marked
 }
 
 // StreamPlan is what will become of one stream.

@@ -159,7 +159,7 @@ func (t *transfer) conclude(ctx context.Context) error {
 
 // send passes the whole archive to the server.
 func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
-	if err := t.sendHead(out); err != nil {
+	if err := t.sendHead(ctx, out); err != nil {
 		return err
 	}
 	if err := t.sendMessages(ctx, out); err != nil {
@@ -177,16 +177,58 @@ func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
 // those of a piece are there: with 128 KiB, a busy nats-server 2.15 with 10^5 consumers gave up.
 const headPiece = 8 << 10
 
-func (t *transfer) sendHead(out *jetstream.Restore) error {
-	for piece := range slices.Chunk(t.s.head.Append(nil), headPiece) {
-		if err := t.write(out, archive.AppendFrame(nil, piece)); err != nil {
-			return err
-		}
-		if err := out.Push(); err != nil {
+// sendHead sends the state, of which the server makes the stream, and the consumers.
+func (t *transfer) sendHead(ctx context.Context, out *jetstream.Restore) error {
+	head := t.s.head.Append(nil)
+	state := len(t.s.head.WithoutConsumers().Append(nil))
+	if err := t.create(ctx, out, head[:state]); err != nil {
+		return err
+	}
+	for piece := range slices.Chunk(head[state:], headPiece) {
+		if err := t.push(out, piece); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// push sends a piece of the head at once.
+func (t *transfer) push(out *jetstream.Restore, piece []byte) error {
+	if err := t.write(out, archive.AppendFrame(nil, piece)); err != nil {
+		return err
+	}
+	return out.Push()
+}
+
+// createPatience is how long a stream is waited for of which a server has the state.
+const createPatience = 5 * time.Second
+
+// create sends the state. On a lone server streams are made one after another: nats-server 2.15.2 goes through the account's streams without
+// a lock when it makes one of a snapshot, and crashes where another is made in the same moment (RestoreStreamV2, tieredReservation).
+func (t *transfer) create(ctx context.Context, out *jetstream.Restore, state []byte) error {
+	if t.plan.conn.Server().Cluster != "" {
+		return t.push(out, state)
+	}
+	t.plan.creating.Lock()
+	defer t.plan.creating.Unlock()
+	if err := t.push(out, state); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, createPatience)
+	defer cancel()
+	for wait := time.Millisecond; out.Err() == nil; wait *= 2 {
+		if _, err := t.plan.conn.Stream(ctx, t.s.Name); !errors.Is(err, jetstream.ErrStreamNotFound) || pause(ctx, wait) != nil {
+			break // it is there, or the restore will say what is wrong
+		}
+	}
+	return nil
+}
+
+// deleteStream deletes the stream, while none is made.
+func (t *transfer) deleteStream(ctx context.Context) error {
+	t.plan.creating.Lock()
+	defer t.plan.creating.Unlock()
+	return t.plan.conn.DeleteStream(ctx, t.s.Name)
 }
 
 func (t *transfer) write(out io.Writer, framed []byte) error {

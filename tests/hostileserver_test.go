@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -297,7 +298,11 @@ func TestHostileSnapshots(t *testing.T) {
 				t.Logf("kept as torn: %s", res.Streams[0].Torn)
 				return
 			}
-			wantHostile(t, err, fault.says)
+			says := []string{fault.says}
+			if strings.HasPrefix(name, "endless") {
+				says = append(says, "does not wait for answers") // which limit it meets first is a matter of speed
+			}
+			wantHostile(t, err, says...)
 			noSnapshot(t, r)
 		})
 	}
@@ -363,7 +368,8 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-func wantHostile(t testing.TB, err error, says string) {
+// wantHostile wants an error of bounded length that says one of these things.
+func wantHostile(t testing.TB, err error, says ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatal("no error")
@@ -372,7 +378,7 @@ func wantHostile(t testing.TB, err error, says string) {
 	if len(err.Error()) > 4000 {
 		t.Errorf("the error has %d bytes", len(err.Error()))
 	}
-	if !strings.Contains(err.Error(), says) {
+	if !slices.ContainsFunc(says, func(text string) bool { return strings.Contains(err.Error(), text) }) {
 		t.Errorf("it does not say %q", says)
 	}
 	if errors.Is(err, nats.ErrConnectionClosed) {

@@ -1,10 +1,13 @@
 package tests
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -108,5 +111,44 @@ func TestConsumerMadeAnewInMidRestore(t *testing.T) {
 	t.Log(out)
 	if !strings.Contains(out, "consumer worker has delivered up to message 0, in the snapshot up to 7") {
 		t.Error("it does not say where the consumer stands")
+	}
+}
+
+// TestStreamsAreMadeOneByOne restores several streams at a time to a lone server, which has each before the next one begins.
+func TestStreamsAreMadeOneByOne(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	const streams = 6
+	for i := range streams {
+		name := fmt.Sprint("S", i)
+		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name}})
+		src.publish(t, name, 200, text)
+	}
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	var mu sync.Mutex
+	begun := map[string]bool{}
+	way := (&link{pass: func(subject string, body []byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if !isChunk(subject) || begun[subject] {
+			return true
+		}
+		made := 0
+		for range dst.js.StreamNames(context.Background()).Name() {
+			made++
+		}
+		if made < len(begun) {
+			t.Errorf("stream %d begins when the server has made %d", len(begun)+1, made)
+		}
+		begun[subject] = true
+		return true
+	}}).open(t, dst.URL())
+	p, err := planInto(t, through(t, way), r, restore.Options{Selection: allStreams, Verify: true, Concurrency: streams})
+	must(t, err)
+	res, err := p.Run(t.Context())
+	must(t, err)
+	if failed := res.Failed(); len(failed) > 0 || len(begun) != streams {
+		t.Errorf("%d streams begun, failed: %+v", len(begun), failed)
 	}
 }

@@ -143,5 +143,12 @@ func restoring() []mutant {
 			new:     "if false && gone {",
 			pkg:     inTests, run: "^TestRestoreSendsASecondTime$",
 		},
+		{
+			promise: "a lone server makes one stream at a time",
+			file:    "restore/run.go",
+			old:     `if t.plan.conn.Server().Cluster != "" {`,
+			new:     "if true {",
+			pkg:     inTests, run: "^TestStreamsAreMadeOneByOne$",
+		},
 	}
 }
