@@ -138,3 +138,49 @@ func BenchmarkRestoreFromDirectory(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// BenchmarkFetch reads the messages of a stream over the loopback from a server of the same process, every third of which has headers.
+func BenchmarkFetch(b *testing.B) {
+	for _, size := range []int{300, 1 << 10} {
+		server := serve(b, natsd.Options{})
+		js := fill(b, server.URL())
+		addStream(b, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+		const messages = 50_000
+		publish(b, js, "s", messages, size)
+		for _, way := range []struct {
+			name string
+			way  jetstream.FetchWay
+		}{{"ByConsumer", jetstream.ByConsumer}, {"ByGet", jetstream.ByGet}} {
+			b.Run(fmt.Sprintf("%s/%dB", way.name, size), func(b *testing.B) {
+				conn := connect(b, jetstream.Config{Servers: server.URL()})
+				b.SetBytes(int64(messages * size))
+				for b.Loop() {
+					if n := drain(b, conn, "S", 1, messages, jetstream.FetchOptions{Way: way.way}); n != messages {
+						b.Fatalf("%d messages", n)
+					}
+				}
+				b.ReportMetric(float64(messages)*float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
+	}
+}
+
+// drain fetches and counts messages.
+func drain(b *testing.B, c *jetstream.Conn, stream string, from, to uint64, o jetstream.FetchOptions) (n int) {
+	b.Helper()
+	f, err := c.Fetch(context.Background(), stream, from, to, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	for {
+		switch _, err := f.Next(); err {
+		case nil:
+			n++
+		case io.EOF:
+			return n
+		default:
+			b.Fatal(err)
+		}
+	}
+}

@@ -27,6 +27,7 @@ type Conn struct {
 	restoreTimeout time.Duration
 	answers        string // the subject on which the answers to all requests come
 	windows        windows
+	taps           *taps
 }
 
 // Connect connects to a server. It tries each of the servers once; cancelling ctx ends the wait for them at once.
@@ -64,6 +65,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		restoreTimeout: c.RestoreTimeout,
 		answers:        answersOf(nc),
 		windows:        windows{budget: windowBudget},
+		taps:           &guarded.taps,
 	}
 	e.begin(redact.text(servers), conn.answers, conn.windows.slow)
 	guarded.begin(func(err error) {

@@ -19,11 +19,12 @@ type ConsumerInfo struct {
 	Config json.RawMessage
 	Raw    json.RawMessage // the whole answer, of which Config is a part
 
-	Durable    bool
-	Delivered  Position
-	AckFloor   Position
-	AckPending int    // messages delivered and not yet acknowledged
-	Pending    uint64 // messages not yet delivered
+	Durable     bool
+	Delivered   Position
+	AckFloor    Position
+	AckPending  int    // messages delivered and not yet acknowledged
+	Redelivered int    // messages delivered more than once and not yet acknowledged
+	Pending     uint64 // messages not yet delivered
 }
 
 // Position is how far a consumer has come, counted in its own deliveries and in sequences of the stream.
@@ -81,13 +82,14 @@ func (c *Conn) consumerInfo(ctx context.Context, stream, name string) (*Consumer
 // parseConsumerInfo reads raw, which becomes a part of the result.
 func parseConsumerInfo(raw json.RawMessage) (*ConsumerInfo, error) {
 	var parts struct {
-		Name       string          `json:"name"`
-		Created    time.Time       `json:"created"`
-		Config     json.RawMessage `json:"config"`
-		Delivered  Position        `json:"delivered"`
-		AckFloor   Position        `json:"ack_floor"`
-		AckPending int             `json:"num_ack_pending"`
-		Pending    uint64          `json:"num_pending"`
+		Name        string          `json:"name"`
+		Created     time.Time       `json:"created"`
+		Config      json.RawMessage `json:"config"`
+		Delivered   Position        `json:"delivered"`
+		AckFloor    Position        `json:"ack_floor"`
+		AckPending  int             `json:"num_ack_pending"`
+		Redelivered int             `json:"num_redelivered"`
+		Pending     uint64          `json:"num_pending"`
 	}
 	if err := strictjson.Decode(raw, &parts); err != nil {
 		return nil, fmt.Errorf("decode consumer information: %w", err)
@@ -100,7 +102,8 @@ func parseConsumerInfo(raw json.RawMessage) (*ConsumerInfo, error) {
 	}
 	return &ConsumerInfo{
 		Name: parts.Name, Created: parts.Created, Config: parts.Config, Raw: raw, Durable: config.Durable != "",
-		Delivered: parts.Delivered, AckFloor: parts.AckFloor, AckPending: parts.AckPending, Pending: parts.Pending,
+		Delivered: parts.Delivered, AckFloor: parts.AckFloor, AckPending: parts.AckPending, Redelivered: parts.Redelivered,
+		Pending: parts.Pending,
 	}, nil
 }
 

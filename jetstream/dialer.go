@@ -16,6 +16,7 @@ var errConnecting = errors.New("the servers that were named name too many others
 type guardedDialer struct {
 	dial     func(network, address string) (net.Conn, error)
 	patience time.Duration // for all servers of the first attempt
+	taps     taps          // of whatever connection there is
 
 	mu        sync.Mutex
 	deadline  time.Time   // of the first attempt
@@ -47,7 +48,7 @@ func (d *guardedDialer) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guardedConn{Conn: conn}
+	g := &guardedConn{Conn: conn, framing: framing{taps: &d.taps}}
 	g.report = func(err error) { d.violated(err, g.mode.Load() == modePlain) }
 	return g, nil
 }

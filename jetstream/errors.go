@@ -25,8 +25,15 @@ var (
 	ErrStreamNotFound    = errors.New("stream not found")
 	ErrStreamExists      = errors.New("stream already exists")
 	ErrConsumerNotFound  = errors.New("consumer not found")
+	ErrMessageNotFound   = errors.New("message not found")
 	ErrSubjectsOverlap   = errors.New("subjects overlap with another stream")
 	ErrResourcesExceeded = errors.New("not enough resources on the server or in the account")
+
+	// ErrRetention is why a stream's messages are not fetched by a consumer: of a work queue it would be refused, and of a stream
+	// that keeps what its consumers want it would change what is kept.
+	ErrRetention = errors.New("a consumer would interfere with the stream's retention")
+	// ErrNotVerbatim is why a message is not had from the API: its subject is not UTF-8, and JSON has no place for it.
+	ErrNotVerbatim = errors.New("the API cannot give the message as it is stored")
 
 	// ErrStoreFailed is a server's trouble with its own files.
 	ErrStoreFailed = errors.New("the server's storage failed")
@@ -118,6 +125,10 @@ func sentinel(code int) error {
 		return ErrStreamExists
 	case 10014:
 		return ErrConsumerNotFound
+	case 10037:
+		return ErrMessageNotFound
+	case 10098, 10099, 10100: // work queues: explicit acknowledgement, several without filters, filters that overlap
+		return ErrRetention
 	case 10065:
 		return ErrSubjectsOverlap
 	case 10002, 10023, 10026, 10027, 10028, 10047: // account, cluster, consumers, streams, memory, storage

@@ -12,7 +12,7 @@ import (
 func TestAPIErrorIsASentinel(t *testing.T) {
 	all := []error{
 		ErrUnreachable, ErrTimeout, ErrConnectionLost, ErrNoJetStream, ErrStreamNotFound, ErrStreamExists, ErrConsumerNotFound,
-		ErrSubjectsOverlap, ErrResourcesExceeded,
+		ErrSubjectsOverlap, ErrResourcesExceeded, ErrMessageNotFound, ErrRetention,
 	}
 	for _, c := range []struct {
 		code int
@@ -26,6 +26,11 @@ func TestAPIErrorIsASentinel(t *testing.T) {
 		{10058, "stream name already in use with a different configuration", ErrStreamExists},
 		{10130, "stream name already in use, cannot restore", ErrStreamExists},
 		{10014, "consumer not found", ErrConsumerNotFound},
+		{10026, "maximum consumers limit reached", ErrResourcesExceeded},
+		{10037, "no message found", ErrMessageNotFound},
+		{10098, "workqueue stream requires explicit ack", ErrRetention},
+		{10099, "multiple non-filtered consumers not allowed on workqueue stream", ErrRetention},
+		{10100, "filtered consumer not unique on workqueue stream", ErrRetention},
 		{10065, "subjects overlap with an existing stream", ErrSubjectsOverlap},
 		{10047, "insufficient storage resources available", ErrResourcesExceeded},
 		{10062, "restore failed: error adding stream: subjects overlap with an existing stream (10065)", ErrSubjectsOverlap},

@@ -30,13 +30,36 @@ func violation(format string, args ...any) error {
 // framing follows what a server sends from line to line, over the payloads of messages, and holds it to the limits. It
 // is stricter than nats.go's parser: whatever it lets through, that parser takes apart in the same places.
 type framing struct {
-	skip  int       // bytes of a payload that are still to come
+	skip  int       // bytes of headers and payload that are still to come
+	keep  headers   // what of them is kept
 	tail  int       // bytes of the line end behind a payload that are still to come
 	line  []byte    // the beginning of a line whose end is still to come
 	told  int       // bytes of INFO and -ERR
 	pings int       // since
 	since time.Time // at most an hour ago
+	taps  *taps     // nil: no headers are kept
 	err   error     // final
+}
+
+// headers is the header block of a message that a tap keeps, while it comes.
+type headers struct {
+	tap   *tap // nil: none is kept
+	reply string
+	block []byte
+	rest  int // bytes still to come
+}
+
+// take keeps what of p, the next bytes of a message, belongs to the header block.
+func (h *headers) take(p []byte) {
+	if h.tap == nil {
+		return
+	}
+	n := min(h.rest, len(p))
+	h.block = append(h.block, p[:n]...)
+	if h.rest -= n; h.rest == 0 {
+		h.tap.push(h.reply, h.block)
+		*h = headers{}
+	}
 }
 
 // follow takes the next bytes. How they are cut into calls makes no difference.
@@ -46,6 +69,7 @@ func (f *framing) follow(p []byte) error {
 		case f.skip > 0:
 			n := min(f.skip, len(p))
 			f.skip -= n
+			f.keep.take(p[:n])
 			p = p[n:]
 		case f.tail > 0:
 			if p[0] != "\n\r"[f.tail-1] {
@@ -212,17 +236,31 @@ func (f *framing) message(op string, arguments []byte) error {
 	if err != nil {
 		return err
 	}
+	header := 0
 	if op == "HMSG" {
-		if _, err := number("the header of HMSG", field[n-2], size); err != nil {
+		if header, err = number("the header of HMSG", field[n-2], size); err != nil {
 			return err
 		}
 	}
 	if _, err := number("the subscription of "+op, field[1], maxWireSubscription); err != nil {
 		return err
 	}
+	if header > 0 && n == most {
+		f.tap(field[2], header)
+	}
 	f.skip, f.tail = size, 2
 	return nil
 }
+
+// tap sees to it that the header block of the message with this reply subject is kept, if somebody wants it.
+func (f *framing) tap(reply []byte, size int) {
+	if tap := f.taps.of(reply); tap != nil {
+		f.keep = headers{tap: tap, reply: string(reply), block: make([]byte, 0, min(size, usualHeader)), rest: size}
+	}
+}
+
+// usualHeader is for how many bytes of headers memory is taken before they come.
+const usualHeader = 4 << 10
 
 // number reads digits.
 func number(of string, digits []byte, most int) (n int, err error) {

@@ -162,7 +162,7 @@ func TestConsumers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if one.Delivered.Stream != 20 || one.AckFloor.Stream != 1 || one.AckPending != 10 || one.Pending != 10 {
+	if one.Delivered.Stream != 20 || one.AckFloor.Stream != 1 || one.AckPending != 10 || one.Redelivered != 1 || one.Pending != 10 {
 		t.Errorf("consumer is at %+v", one)
 	}
 	if !strings.Contains(string(one.Config), `"durable_name":"durable"`) {

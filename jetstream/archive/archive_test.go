@@ -250,6 +250,37 @@ func TestPayloadOffset(t *testing.T) {
 	}
 }
 
+// TestMessagesMadeAreMessagesRead: NewMessage, and Set whatever stood there before, make what a reader makes of the entry.
+func TestMessagesMadeAreMessagesRead(t *testing.T) {
+	seed := rand.Uint64()
+	var reused Message
+	for _, s := range slices.Concat(edgeSamples(), randomSamples(rand.New(rand.NewPCG(seed, 0)), 200)) {
+		want, err := NewMessageReader(bytes.NewReader(s.append(nil)), Limits{}).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reused.Set(s.subject, s.time, s.seq, s.header, s.payload)
+		for _, got := range []*Message{NewMessage(s.subject, s.time, s.seq, s.header, s.payload), &reused} {
+			if !sampleOf(got).equal(sampleOf(want)) || !bytes.Equal(got.Raw, want.Raw) || got.PayloadOffset() != want.PayloadOffset() {
+				t.Fatalf("message %d differs from what is read (seed %d)", s.seq, seed)
+			}
+		}
+	}
+}
+
+// TestSetTakesNoMemoryAgain: a message that is set again and again keeps its buffer.
+func TestSetTakesNoMemoryAgain(t *testing.T) {
+	var m Message
+	large, small := make([]byte, 1000), make([]byte, 10)
+	m.Set("a", 1, 1, nil, large)
+	if n := testing.AllocsPerRun(100, func() {
+		m.Set("a", 1, 2, small, small)
+		m.Set("a", 1, 3, nil, large)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestHasMagic(t *testing.T) {
 	for p, want := range map[string]bool{
 		"": false, "NATSARC": false, "NATSARC1": true, "NATSARC1\x0a": true, "NATSARC2": false, "meta.inf": false,

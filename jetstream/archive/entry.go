@@ -16,6 +16,9 @@ func HasMagic(p []byte) bool {
 	return len(p) >= len(magic) && string(p[:len(magic)]) == magic
 }
 
+// maxMeasure is the most bytes that the five varints of an entry take.
+const maxMeasure = 5 * maxVarint
+
 // entry is the measure of an entry: its five varints.
 type entry struct {
 	name, header, payload uint64 // bytes

@@ -1,6 +1,9 @@
 package archive
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Message is one message of a stream, as the server stores it.
 //
@@ -19,6 +22,26 @@ type Message struct {
 // the entry's varints, subject and headers; a large payload is stored apart
 // from them.
 func (m *Message) PayloadOffset() int { return len(m.Raw) - len(m.Payload) }
+
+// NewMessage returns a message in memory of its own: its subject, time in Unix
+// nanoseconds, sequence (from 1), header block (empty for none) and payload. It
+// is what a reader makes of AppendMessage's bytes, and checks as little.
+func NewMessage(subject string, time int64, seq uint64, header, payload []byte) *Message {
+	m := new(Message)
+	m.Set(subject, time, seq, header, payload)
+	return m
+}
+
+// Set makes m the message that NewMessage returns for the same arguments, in the
+// memory of m.Raw as far as that reaches: what m held before is no longer valid,
+// and nothing of it may be among the arguments.
+func (m *Message) Set(subject string, time int64, seq uint64, header, payload []byte) {
+	raw := slices.Grow(m.Raw[:0], maxMeasure+len(subject)+len(header)+len(payload))
+	raw = AppendMessage(raw, subject, time, seq, header, payload)
+	e := entry{name: uint64(len(subject)), header: uint64(len(header)), payload: uint64(len(payload)), time: time, seq: seq}
+	e.size = len(raw) - len(subject) - len(header) - len(payload)
+	e.slice(raw, m)
+}
 
 // AppendMagic appends what every archive begins with.
 func AppendMagic(dst []byte) []byte { return append(dst, magic...) }
