@@ -22,11 +22,12 @@ const maxProblems = 100
 
 // Checker judges the streams in a repository's snapshots, for repo.Check: a stream's documents, head and end mark, that its
 // shelves, parts and groups are in order, hold together and hold as many messages as they say, and which messages are lost.
-// Of blobs whose bytes were read it also compares the messages in them with what chunks.json says. What has not changed from
-// snapshot to snapshot is looked at once.
+// Of blobs whose bytes were read it also compares the messages in them with what chunks.json says, and with which of them are dead.
+// What has not changed from snapshot to snapshot is looked at once.
 type Checker struct {
 	mu    sync.Mutex
 	blobs map[blob.ID]contents // that were read
+	gaps  int                  // bytes of the gaps in them
 
 	streams map[directoryKey]problems
 	parts   map[directoryKey]*checkedPart
@@ -44,6 +45,8 @@ type directoryKey struct {
 type contents struct {
 	tally archive.Tally
 	open  archive.Open // the message that it ends in
+	gaps  *Dead        // the sequences between its messages
+	many  bool         // gaps are not kept, as they take too much memory
 	size  int          // plain bytes
 	err   error        // why these are not the messages that a group begins with
 }
@@ -100,10 +103,13 @@ func (c *Checker) Blob(id blob.ID, framed []byte) {
 		return
 	}
 	*buf = plain
-	found := contents{size: len(plain)}
-	found.tally, found.open, found.err = archive.Skim(plain, archive.Limits{})
+	found := skim(plain)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if found.many = c.gaps+found.gaps.memory() > maxGaps; found.many {
+		found.gaps = nil
+	}
+	c.gaps += found.gaps.memory()
 	c.blobs[id] = found
 }
 
@@ -216,10 +222,15 @@ type judge struct {
 	checker *Checker
 	src     checked
 	stream  *Stream
-	state   archive.State
-	last    uint64 // sequence of the last message so far
-	count   uint64 // messages so far
-	lost    []span // messages that cannot be read, in order
+	state   archive.State // of the log, as the head has it
+	live    archive.State // of the stream
+	last    uint64        // sequence of the last message so far
+	dead    *Dead         // what of the log is not alive
+	doubt   bool          // that cannot be read
+	entries uint64        // in the log so far
+	count   uint64        // live messages so far
+	hidden  bool          // some part cannot be read
+	lost    []span        // messages that cannot be read, in order
 	out     problems
 }
 
@@ -234,13 +245,17 @@ type span struct {
 func (j *judge) run(ctx context.Context) {
 	j.head(ctx)
 	j.end(ctx)
+	j.deadFile(ctx)
 	j.shelves(ctx)
 	for _, s := range j.lost {
 		j.out.add(repo.Damage, "", s.describe())
 	}
-	want := j.stream.Document.Jetsam.Messages
-	if len(j.lost) == 0 && j.count != want {
-		j.out.damage("", "its parts hold %d messages, %s says %d", j.count, documentName, want)
+	said := j.stream.Document.Jetsam
+	if len(j.lost) == 0 && !j.hidden && !j.doubt && j.count != said.Messages {
+		j.out.damage("", "its parts hold %d messages, %s says %d", j.count, documentName, said.Messages)
+	}
+	if said.Dead != nil && !j.hidden && j.entries != said.Entries() {
+		j.out.damage("", "its parts hold %d entries, dead ones with them, %s says %d", j.entries, documentName, said.Entries())
 	}
 }
 
@@ -259,6 +274,10 @@ func (j *judge) head(ctx context.Context) {
 		j.out.add(repo.Damage, "/"+documentName, err)
 		j.state.LastSeq = math.MaxUint64
 	}
+	j.live = j.state
+	if j.stream.Document.Jetsam.Dead != nil {
+		j.state.FirstSeq = min(j.state.FirstSeq, 1) // where the log begins only the head says
+	}
 	h, err := j.stream.Head(ctx)
 	if err != nil {
 		j.out.add(repo.Damage, "/"+headName, err)
@@ -273,6 +292,7 @@ func (j *judge) head(ctx context.Context) {
 	if err := state.Check(); err != nil {
 		j.out.add(repo.Damage, "/"+headName, err)
 	}
+	j.compareStates()
 	var names, said []string
 	for _, c := range h.Consumers {
 		names = append(names, c.Name)
@@ -390,20 +410,32 @@ func (j *judge) part(ctx context.Context, path string, part numberedNode, next u
 		j.out.damage(path, "it holds messages %d to %d, the stream's state says %d to %d", p.first, p.last, j.state.FirstSeq, j.state.LastSeq)
 	}
 	j.last = p.last
-	j.count += p.messages
+	j.entries += p.messages
+	j.count += j.alive(ctx, path, part.node, p)
 	for _, s := range p.lost {
 		j.lose(s)
 	}
 }
 
-// lose notes messages that cannot be read, in one piece with those before where that can be.
+// lose notes messages that cannot be read, in one piece with those before where that can be. Dead ones are no loss.
 func (j *judge) lose(s span) {
-	if n := len(j.lost); n > 0 && j.lost[n-1].messages > 0 == (s.messages > 0) && (j.lost[n-1].last+1 == s.first || n >= maxProblems) {
+	j.hidden = j.hidden || s.messages == 0
+	s, some := s.living(j.dead)
+	if !some {
+		return
+	}
+	if n := len(j.lost); n > 0 && j.lost[n-1].messages > 0 == (s.messages > 0) && (j.follows(j.lost[n-1].last, s.first) || n >= maxProblems) {
 		l := &j.lost[n-1]
 		l.last, l.from, l.to, l.messages = s.last, min(l.from, s.from), max(l.to, s.to), l.messages+s.messages
 		return
 	}
 	j.lost = append(j.lost, s)
+}
+
+// follows says whether no message can be between these.
+func (j *judge) follows(last, first uint64) bool {
+	_, between := j.dead.Living(last+1, first-1)
+	return !between
 }
 
 // checkedPart is what was found in a part.
@@ -412,6 +444,8 @@ type checkedPart struct {
 	lost                  []span // groups that cannot be read
 	problems              problems
 	err                   error // why nothing else is known
+
+	living livingPart // as of the set of the dead that it was last held against
 }
 
 // part returns what is in a part's directory.

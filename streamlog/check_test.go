@@ -56,6 +56,18 @@ const (
 
 func newSpecimen(t *testing.T) *specimen {
 	t.Helper()
+	return newSpecimenOf(t, `{"messages":13,"first_seq":11,"last_seq":31,"consumer_count":1}`, 13, nil)
+}
+
+// newDeadSpecimen is a specimen of whose first group three messages died, of its second all but the last, and of its third none.
+func newDeadSpecimen(t *testing.T) *specimen {
+	t.Helper()
+	return newSpecimenOf(t, `{"messages":9,"first_seq":13,"last_seq":31,"consumer_count":1}`, 9, deadOf(3, 5, 11, 12, 15, 15, 21, 29))
+}
+
+// newSpecimenOf is a specimen of a stream in that state, of whose log dead is not alive.
+func newSpecimenOf(t *testing.T, stateText string, messages uint64, dead *Dead) *specimen {
+	t.Helper()
 	m := damagedMemory{newMemory(), map[blob.ID]struct{}{}}
 	rng := rand.New(rand.NewPCG(7, 7))
 	var encoded []byte
@@ -74,12 +86,17 @@ func newSpecimen(t *testing.T) *specimen {
 	add(21, 10)
 	add(30, chunker.LargePayload) // ends the second
 	add(31, 50)
-	state := json.RawMessage(`{"messages":13,"first_seq":11,"last_seq":31,"consumer_count":1}`)
+	state := json.RawMessage(stateText)
 	head := &archive.Head{State: state, Consumers: []archive.Consumer{{Name: "c", JSON: json.RawMessage(`{"config":{"name":"c"},"state":{}}`)}}}
 	doc := &Document{Config: json.RawMessage(`{"name":"S"}`), State: state, Jetsam: Capture{
-		Format: FormatVersion, Messages: 13, Consumers: []ConsumerFidelity{{"c", FidelityExact}},
+		Format: FormatVersion, Messages: messages, Consumers: []ConsumerFidelity{{"c", FidelityExact}},
 	}}
-	node, _, err := SaveStream(t.Context(), m.memory, "S", doc, head, write(t, m.memory, encoded))
+	out := write(t, m.memory, encoded)
+	var err error
+	if out.Dead, err = SaveDead(t.Context(), m.memory, nil, dead); err != nil {
+		t.Fatal(err)
+	}
+	node, _, err := SaveStream(t.Context(), m.memory, "S", doc, head, out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package streamlog
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -110,9 +111,37 @@ func TestFormatChunks(t *testing.T) {
 	checkFields(t, Group{})
 }
 
+func TestFormatDead(t *testing.T) {
+	file := doctest.Hex(t, formatPage, "dead")
+	second := bytes.LastIndex(file, []byte(segmentMagic))
+	var d *Dead
+	for _, p := range [][]byte{file[:second], file[second:]} {
+		set, err := DecodeSegment(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := EncodeSegment(NewDead(set.Runs())); !bytes.Equal(again, p) {
+			t.Errorf("encoded again it is % x", again)
+		}
+		d = d.Union(set)
+	}
+	var want []Run
+	for row := range strings.Lines(doctest.Example(t, formatPage, "dead sequences")) {
+		var r Run
+		if _, err := fmt.Sscan(row, &r.First, &r.Last); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, r)
+	}
+	if got := runsOf(d); !slices.Equal(got, want) {
+		t.Errorf("the dead are %v, the page says %v", got, want)
+	}
+	checkFields(t, DeadSummary{})
+}
+
 // TestFormatExamplesAreAllExecuted keeps an example from standing there unread.
 func TestFormatExamplesAreAllExecuted(t *testing.T) {
-	executed := []string{"account.json", "backup.json", "chunks.json", "names"}
+	executed := []string{"account.json", "backup.json", "chunks.json", "dead", "dead sequences", "names"}
 	names := doctest.Names(t, formatPage)
 	slices.Sort(names)
 	if !slices.Equal(names, executed) {

@@ -28,8 +28,8 @@ const maxFileBlobs = 1024
 // ErrUnsupported says that a snapshot needs a newer jetsam.
 var ErrUnsupported = errors.New("written by a newer version of jetsam")
 
-// supportedFeatures are the required features that this version knows. None exists yet.
-var supportedFeatures []string
+// supportedFeatures are the required features that this version knows.
+var supportedFeatures = []string{featureDead}
 
 // Document is backup.json: what `nats stream backup` writes there (config and state), and a block of our own.
 type Document struct {
@@ -44,13 +44,34 @@ type Capture struct {
 	Requires       []string            `json:"requires"`                 // features without which a reader would restore something wrong
 	Created        time.Time           `json:"created"`                  // when the stream was created, as the server says
 	Messages       uint64              `json:"messages"`                 // live messages in this snapshot
-	MessageBytes   uint64              `json:"message_bytes"`            // subjects, headers and payloads of them
+	Stored         uint64              `json:"stored,omitempty"`         // entries in the log, where they are others than the live ones
+	Dead           *DeadSummary        `json:"dead,omitempty"`           // of the file of the dead; nil where there is none
+	MessageBytes   uint64              `json:"message_bytes"`            // subjects, headers and payloads of the live ones
+	Estimated      bool                `json:"estimated,omitempty"`      // MessageBytes is about right only, as messages died
 	LargestMessage uint64              `json:"largest_message"`          // headers and payload of the largest, in bytes
 	Removed        uint64              `json:"removed,omitempty"`        // messages of State that the server removed while it was captured
 	Torn           string              `json:"torn,omitempty"`           // why the messages are not the stream as it was at one time; empty where they are
 	Recreated      string              `json:"recreated,omitempty"`      // that this is not the stream which the snapshot before holds under its name, and why
 	Consumers      []ConsumerFidelity  `json:"consumers,omitempty"`      // in the order of their names
 	Continues      *ContinuationOrigin `json:"continues_from,omitempty"` // absent in a full capture
+}
+
+// Entries is how many entries the log has: the live messages, and those that died.
+func (c *Capture) Entries() uint64 { return max(c.Stored, c.Messages) }
+
+// checkDead holds what is said of the dead in one place against what is said in another.
+func (c *Capture) checkDead() error {
+	switch {
+	case (c.Dead != nil) != slices.Contains(c.Requires, featureDead):
+		return fmt.Errorf("decode %s: requires and dead do not agree", documentName)
+	case c.Dead == nil && c.Stored != 0:
+		return fmt.Errorf("decode %s: more entries are stored than messages are alive, but none is dead", documentName)
+	case c.Dead != nil && (c.Dead.Segments < 1 || c.Dead.Sequences == 0):
+		return fmt.Errorf("decode %s: dead has %d segments and %d sequences", documentName, c.Dead.Segments, c.Dead.Sequences)
+	case c.Stored != 0 && c.Stored <= c.Messages:
+		return fmt.Errorf("decode %s: of %d stored entries %d are alive", documentName, c.Stored, c.Messages)
+	}
+	return nil
 }
 
 // ConsumerFidelity says how true a consumer's stored state is.
@@ -104,6 +125,9 @@ func DecodeDocument(p []byte) (*Document, error) {
 	}
 	if len(d.Config) == 0 || len(d.State) == 0 {
 		return nil, fmt.Errorf("decode %s: config or state is missing", documentName)
+	}
+	if err := d.Jetsam.checkDead(); err != nil {
+		return nil, err
 	}
 	return &d, nil
 }

@@ -8,8 +8,10 @@
 //	/ACCOUNT/STREAM/messages/SHELF/PART/arc.s2       messages
 //	/ACCOUNT/STREAM/messages/SHELF/PART/chunks.json  what each group of blobs of arc.s2 holds
 //	/ACCOUNT/STREAM/end.arc.s2                       the archive's end mark
+//	/ACCOUNT/STREAM/dead                             which messages of these are not alive; absent where all of them are
 //
-// The concatenation of head.arc.s2, every arc.s2 in order, and end.arc.s2 is an archive that nats-server 2.15 restores.
+// The concatenation of head.arc.s2, every arc.s2 in order, and end.arc.s2 is an archive that nats-server 2.15 restores,
+// with what is not alive.
 //
 // Nothing in these files depends on the run that wrote them, so that a stream that did not change is stored once.
 package streamlog
@@ -30,6 +32,7 @@ const (
 	endName      = "end.arc.s2"
 	archiveName  = "arc.s2"
 	chunksName   = "chunks.json"
+	deadName     = "dead"
 	accountName  = "account.json"
 )
 

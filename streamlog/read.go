@@ -39,6 +39,7 @@ type Stream struct {
 	head     []blob.ID
 	end      []blob.ID
 	messages blob.ID
+	dead     []blob.ID // segments of the file of the dead; nil where there is none
 }
 
 // Open reads what the snapshot with this root tree holds. Messages are not read.
@@ -161,6 +162,9 @@ func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
 	}
 	if s.end, err = content(t, endName); err != nil {
 		return err
+	}
+	if n, err := find(t, deadName, snapshot.TypeFile); err == nil {
+		s.dead = append([]blob.ID{}, n.Content...)
 	}
 	n, err := find(t, messagesName, snapshot.TypeDir)
 	if err != nil {

@@ -2,6 +2,7 @@ package streamlog
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -11,15 +12,26 @@ import (
 	"jetsam/snapshot"
 )
 
-// SaveStream stores a stream's directory: its document, head, messages and end mark.
+// SaveStream stores a stream's directory: its document, head, messages and end mark, and the file of the dead where m has one.
 // It returns the directory's node and the sealed bytes that were new, those of m included.
 // The times in head are replaced by one that follows from the messages, so that an unchanged stream keeps its head.
+//
+// doc and head say how the stream is, with its live messages. With m.Dead, what doc says of the dead and of the log is set here, and so is
+// the state in the head, which is then that of the log.
 func SaveStream(ctx context.Context, dst Saver, name string, doc *Document, head *archive.Head, m *Messages) (*snapshot.Node, uint64, error) {
 	at := m.Time
 	if at.IsZero() {
 		at = doc.Jetsam.Created.UTC()
 	}
 	d := directory{ctx: ctx, dst: dst, at: at, stored: m.NewBytes}
+	if m.Dead != nil {
+		var err error
+		if doc, head, err = withDead(doc, head, m); err != nil {
+			return nil, 0, fmt.Errorf("stream %s: %w", name, err)
+		}
+		d.nodes = append(d.nodes, snapshot.FileNode(deadName, m.Dead.Segments, m.Dead.Size, at))
+		d.stored += m.Dead.NewBytes
+	}
 	text, err := doc.Encode()
 	if err != nil {
 		return nil, 0, err
@@ -30,6 +42,28 @@ func SaveStream(ctx context.Context, dst Saver, name string, doc *Document, head
 	d.nodes = append(d.nodes, snapshot.DirNode(messagesName, m.Tree, at))
 	node := d.save(EscapeName(name))
 	return node, d.stored, d.err
+}
+
+// withDead returns the document and head of a stream whose log is m, with entries that are not alive.
+func withDead(doc *Document, head *archive.Head, m *Messages) (*Document, *archive.Head, error) {
+	with := *doc
+	c := &with.Jetsam
+	if !slices.Contains(c.Requires, featureDead) {
+		c.Requires = append(slices.Clone(c.Requires), featureDead)
+	}
+	c.Dead = &DeadSummary{Segments: len(m.Dead.Segments), Sequences: m.Dead.Sequences}
+	if c.Stored = 0; m.Count != c.Messages {
+		c.Stored = m.Count
+	}
+	state, err := archive.ParseState(head.State)
+	if err != nil {
+		return nil, nil, err
+	}
+	if state.Messages = m.Count; m.Count > 0 {
+		state.FirstSeq = min(state.FirstSeq, m.First)
+	}
+	head, err = head.WithState(state)
+	return &with, head, err
 }
 
 // timeless returns head with all entries dated at.

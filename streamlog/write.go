@@ -31,6 +31,8 @@ type Messages struct {
 	Content  uint64 // bytes of subjects, headers and payloads
 	Largest  uint64 // headers and payload of the largest message, in bytes
 	NewBytes uint64 // sealed bytes that the repository did not have
+
+	Dead *DeadFile // which of the entries are not alive; nil: all of them are
 }
 
 // readyGroups is how many groups may wait for their turn in a part. Their blobs are stored already, so it bounds bookkeeping, not data.

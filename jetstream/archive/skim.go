@@ -14,11 +14,18 @@ type Open struct {
 // as the first blob of a group with a large payload does, that one is open; it is
 // not counted. p is plain, not framed. Nothing is copied.
 func Skim(p []byte, limits Limits) (t Tally, open Open, err error) {
+	return SkimEach(p, limits, func(uint64) {})
+}
+
+// SkimEach is Skim, and calls each with the sequence of every message, the open
+// one's too, in ascending order.
+func SkimEach(p []byte, limits Limits, each func(seq uint64)) (t Tally, open Open, err error) {
 	r := entries{limits: limits.withDefaults()}
 	for at := 0; at < len(p); {
 		if open, err = r.skim(p[at:]); err != nil {
 			return t, Open{}, fmt.Errorf("read entry at byte %d, after sequence %d: %w", at, t.LastSeq, err)
 		}
+		each(r.entry.seq)
 		if open.Length > 0 {
 			return t, open, nil
 		}

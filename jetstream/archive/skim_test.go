@@ -2,6 +2,7 @@ package archive
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -12,6 +13,10 @@ func TestSkim(t *testing.T) {
 	want := Tally{Messages: 2, Bytes: uint64(len(both)), FirstSeq: 5, LastSeq: 9, MinTime: 10, MaxTime: 30}
 	if got, open, err := Skim(both, Limits{}); got != want || open != (Open{}) || err != nil {
 		t.Errorf("two messages: %+v, %+v, %v", got, open, err)
+	}
+	var seen []uint64
+	if _, _, err := SkimEach(both[:len(both)-1], Limits{}, func(seq uint64) { seen = append(seen, seq) }); err != nil || !slices.Equal(seen, []uint64{5, 9}) {
+		t.Errorf("sequences of one and a half messages: %d, %v", seen, err)
 	}
 	if got, open, err := Skim(nil, Limits{}); got != (Tally{}) || open != (Open{}) || err != nil {
 		t.Errorf("nothing: %+v, %+v, %v", got, open, err)
