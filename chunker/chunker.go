@@ -77,6 +77,21 @@ func (c *Cutter) Reset() {
 	c.hash.reset()
 }
 
+// Window is how many bytes before it decide whether a split point stands at a place, as far as bytes decide that.
+const Window = windowSize
+
+// Resume makes the Cutter go on where another one stood that had taken count bytes since the last end, of which last are the last ones:
+// Window of them, or all if there are fewer.
+func (c *Cutter) Resume(count int, last []byte) {
+	c.Reset()
+	c.count = count
+	hashed := min(max(count-(MinSize-windowSize), 0), windowSize, len(last))
+	c.hash.roll(last[len(last)-hashed:])
+}
+
+// NeedsLast says whether Resume looks at the last bytes: not before there are nearly enough for a blob.
+func NeedsLast(count int) bool { return count > MinSize-windowSize }
+
 // Ends takes the next record, and says whether the blob ends with it. If so, the
 // next record is the first of another blob.
 func (c *Cutter) Ends(record []byte) bool {

@@ -136,18 +136,19 @@ func SaveDead(ctx context.Context, dst Saver, parent *Stream, d *Dead) (*DeadFil
 	return f, nil
 }
 
-// arrange returns the segments of d, of which those that are new or merged have no size yet.
+// arrange returns the segments of d, of which those that are new, merged or reduced have no size yet.
 func arrange(kept []segment, d *Dead) []segment {
-	if len(kept) == 0 {
-		return []segment{{set: d}}
+	var all []segment
+	var old *Dead
+	for _, x := range kept {
+		if gone := x.set.Minus(d); gone.Len() > 0 { // not dead any more, as where a group was stored without its dead entries
+			x = segment{set: x.set.Minus(gone)}
+		}
+		if x.set.Len() > 0 {
+			all, old = append(all, x), old.Union(x.set)
+		}
 	}
-	old := union(kept)
-	fresh := d.Minus(old)
-	if old.Len()+fresh.Len() != d.Len() {
-		return []segment{{set: d}} // something is not dead any more
-	}
-	all := kept
-	if fresh != nil {
+	if fresh := d.Minus(old); fresh.Len() > 0 {
 		all = append(all, segment{set: fresh})
 	}
 	for n := len(all); n > 1; n = len(all) {

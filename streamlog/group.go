@@ -104,6 +104,7 @@ type grouper struct {
 	cut   *chunker.Cutter
 	bufs  *buffers
 	yield func(*pieces) error
+	tail  *tail // what lies before buf and is stored already; nil: nothing
 
 	buf     []byte  // entries of the blob that is being gathered; nil between blobs
 	seen    int     // how many bytes of buf the cutter has seen
@@ -122,13 +123,12 @@ type entry struct {
 	content uint64 // of subject, headers and payload
 }
 
-// addAll takes messages until next returns io.EOF, and passes on all that was gathered.
+// addAll takes messages until next returns io.EOF.
 func (g *grouper) addAll(next func() (*archive.Message, error)) error {
-	g.cut.Reset()
 	for {
 		m, err := next()
 		if errors.Is(err, io.EOF) {
-			return g.end()
+			return nil
 		}
 		if err != nil {
 			return err
@@ -141,11 +141,16 @@ func (g *grouper) addAll(next func() (*archive.Message, error)) error {
 
 // add takes a message.
 func (g *grouper) add(m *archive.Message) error {
+	if g.tail != nil && !g.tail.resumed {
+		if err := g.tail.resume(g.cut); err != nil {
+			return err
+		}
+	}
 	if len(m.Payload) >= chunker.LargePayload {
 		return g.addLarge(m)
 	}
 	g.gather(m.Raw)
-	g.pending = append(g.pending, g.describe(m))
+	g.pending = append(g.pending, entryOf(m, len(g.buf)))
 	if len(g.buf)-g.seen < batchSize {
 		return nil
 	}
@@ -158,7 +163,10 @@ func (g *grouper) addLarge(m *archive.Message) error {
 		return err
 	}
 	g.gather(m.Raw[:m.PayloadOffset()])
-	g.cur.note(g.describe(m))
+	g.cur.note(entryOf(m, len(g.buf)))
+	if err := g.joinTail(g.tailLength()); err != nil {
+		return err
+	}
 	g.endBlob()
 	for _, p := range g.cut.Split(m.Payload) {
 		g.gather(p)
@@ -168,9 +176,10 @@ func (g *grouper) addLarge(m *archive.Message) error {
 	return g.finish(false)
 }
 
-func (g *grouper) describe(m *archive.Message) entry {
+// entryOf is the entry of a message that ends there in the buffer.
+func entryOf(m *archive.Message, end int) entry {
 	size := uint64(len(m.Header) + len(m.Payload))
-	return entry{end: len(g.buf), seq: m.Seq, time: m.Time, bytes: uint64(len(m.Raw)), size: size, content: size + uint64(len(m.Subject))}
+	return entry{end: end, seq: m.Seq, time: m.Time, bytes: uint64(len(m.Raw)), size: size, content: size + uint64(len(m.Subject))}
 }
 
 // scan lets the cutter see the pending entries, and passes on the groups that it ends.
@@ -206,6 +215,9 @@ func (g *grouper) cutAfter(i int) error {
 	g.take(i + 1)
 	at, rest := g.seen, g.buf[g.seen:]
 	g.buf = g.buf[:at]
+	if err := g.joinTail(g.tailLength()); err != nil {
+		return err
+	}
 	g.endBlob()
 	if len(rest) > 0 {
 		g.gather(rest)
@@ -249,8 +261,54 @@ func (g *grouper) end() error {
 	if err := g.scan(); err != nil {
 		return err
 	}
+	if g.tail != nil {
+		if g.cur.Messages > 0 {
+			if err := g.joinTail(g.tail.joins(g.cur.Bytes)); err != nil {
+				return err
+			}
+		}
+		if err := g.tail.keepAll(); err != nil {
+			return err
+		}
+	}
 	g.endBlob()
 	return g.finish(true)
+}
+
+// cutHere passes on what is left, and begins afresh.
+func (g *grouper) cutHere() error {
+	if err := g.scan(); err != nil {
+		return err
+	}
+	g.endBlob()
+	g.cut.Reset()
+	return g.finish(false)
+}
+
+func (g *grouper) tailLength() int {
+	if g.tail == nil {
+		return 0
+	}
+	return len(g.tail.groups)
+}
+
+// joinTail puts the last n groups of the tail before what was gathered. What remains of the tail stays as it is.
+func (g *grouper) joinTail(n int) error {
+	if n == 0 {
+		return nil
+	}
+	before, err := g.tail.take(n)
+	if err != nil {
+		return err
+	}
+	if err := g.tail.keepAll(); err != nil {
+		return err
+	}
+	plain := append(joined(before), g.buf...)
+	before.join(&g.cur)
+	g.buf, g.cur = plain, *before
+	g.cur.plain = nil
+	return nil
 }
 
 // finish passes the group on, unless it is empty. tail says that no content-defined cut ends it.

@@ -36,6 +36,7 @@ type Stream struct {
 	Err      error     // why this stream cannot be read; the others can
 
 	src      Loader
+	dir      *snapshot.Node
 	head     []blob.ID
 	end      []blob.ID
 	messages blob.ID
@@ -72,6 +73,20 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 		c.Streams = append(c.Streams, s)
 	}
 	return c, nil
+}
+
+// OpenStream reads one stream of the snapshot with this root tree, but not its messages.
+func OpenStream(ctx context.Context, src Loader, root blob.ID, name string) (*Stream, error) {
+	_, t, err := accountTree(ctx, src, root)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := find(t, EscapeName(name), snapshot.TypeDir)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s %w", name, err)
+	}
+	s := openStream(ctx, src, dir)
+	return s, s.Err
 }
 
 // OpenAccount reads the account.json of the snapshot with this root tree, and nothing of its streams.
@@ -129,7 +144,7 @@ func accountDir(ctx context.Context, src Loader, root blob.ID) (*snapshot.Node, 
 
 // openStream reads a stream's directory and document. What goes wrong is the stream's own Err.
 func openStream(ctx context.Context, src Loader, dir *snapshot.Node) *Stream {
-	s := &Stream{Name: dir.Name, src: src}
+	s := &Stream{Name: dir.Name, src: src, dir: dir}
 	if name, err := UnescapeName(dir.Name); err == nil {
 		s.Name = name
 	}
@@ -138,6 +153,9 @@ func openStream(ctx context.Context, src Loader, dir *snapshot.Node) *Stream {
 	}
 	return s
 }
+
+// Node is the stream's directory.
+func (s *Stream) Node() *snapshot.Node { return s.dir }
 
 func (s *Stream) load(ctx context.Context, dir *snapshot.Node) error {
 	if _, err := UnescapeName(dir.Name); err != nil {

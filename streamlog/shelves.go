@@ -44,14 +44,46 @@ func (l *library) place(ctx context.Context, s *savedGroup) error {
 	if s.Tail || !endsPart(p.ids) {
 		return nil
 	}
-	last := p.ids[len(p.ids)-1]
+	return l.cutPart(ctx)
+}
+
+// cutPart ends the current part, and the shelf if that is full.
+func (l *library) cutPart(ctx context.Context) error {
+	if len(l.part.groups) == 0 {
+		return nil
+	}
+	last := l.part.ids[len(l.part.ids)-1]
 	if err := l.endPart(ctx); err != nil {
 		return err
 	}
+	return l.cutShelf(ctx, last)
+}
+
+// cutShelf ends the shelf if it is full with a part whose last blob is last.
+func (l *library) cutShelf(ctx context.Context, last blob.ID) error {
 	if !endsShelf(last, len(l.shelf.parts)) {
 		return nil
 	}
 	return l.endShelf(ctx)
+}
+
+// keep puts a part of an earlier log on the shelf as it is.
+func (l *library) keep(ctx context.Context, p *logPart) error {
+	if err := l.cutPart(ctx); err != nil {
+		return err
+	}
+	l.shelve(p.First, p.node.ModTime.UnixNano(), p.node)
+	return l.cutShelf(ctx, p.Blobs[len(p.Blobs)-1])
+}
+
+// shelve puts a part on the shelf: its first sequence, its highest message time in Unix nanoseconds, its directory.
+func (l *library) shelve(first uint64, to int64, node *snapshot.Node) {
+	s := &l.shelf
+	if len(s.parts) == 0 {
+		s.first, s.to = first, to
+	}
+	s.to = max(s.to, to)
+	s.parts = append(s.parts, node)
 }
 
 // endsPart says whether a part ends after these blobs. Part of the format.
@@ -86,11 +118,7 @@ func (l *library) endPart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(l.shelf.parts) == 0 {
-		l.shelf.first, l.shelf.to = p.groups[0].First, p.to
-	}
-	l.shelf.to = max(l.shelf.to, p.to)
-	l.shelf.parts = append(l.shelf.parts, node)
+	l.shelve(p.groups[0].First, p.to, node)
 	return nil
 }
 
@@ -106,6 +134,15 @@ func (l *library) endShelf(ctx context.Context) error {
 	}
 	l.shelves = append(l.shelves, node)
 	return nil
+}
+
+// first is the first sequence of all shelves; 0 where there are none.
+func (l *library) first() uint64 {
+	if len(l.shelves) == 0 {
+		return 0
+	}
+	seq, _ := parseSeqName(l.shelves[0].Name) // this package named it
+	return seq
 }
 
 // finish ends the last part and shelf and returns the tree of "messages" and the highest message time.

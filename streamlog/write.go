@@ -33,37 +33,58 @@ type Messages struct {
 	NewBytes uint64 // sealed bytes that the repository did not have
 
 	Dead *DeadFile // which of the entries are not alive; nil: all of them are
+
+	ranges []Run // of the groups
 }
 
-// readyGroups is how many groups may wait for their turn in a part. Their blobs are stored already, so it bounds bookkeeping, not data.
-const readyGroups = 64
+// readySteps is how many steps may wait for their turn. The blobs of their groups are stored already, so it bounds bookkeeping, not data.
+const readySteps = 64
 
 // WriteMessages stores the messages that next yields, in ascending order of their sequences, until it returns io.EOF.
 // A message need be valid only until the following call of next. Any other error of next is returned as it is, and what was stored by then is unreferenced.
 //
 // Blobs are saved by as many goroutines as there are processors, so memory is bounded by that number of groups, each at most chunker.MaxSize and one message.
 func WriteMessages(ctx context.Context, dst Saver, cut *chunker.Cutter, next func() (*archive.Message, error)) (*Messages, error) {
-	w := &messageWriter{dst: dst, bufs: &buffers{}, ready: make(chan *savedGroup, readyGroups)}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer close(w.ready)
-		return w.saveGroups(ctx, cut, next)
-	})
-	var out *Messages
-	g.Go(func() (err error) {
-		out, err = w.placeGroups(ctx)
-		return err
-	})
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return newMessageWriter(dst).run(ctx, cut, func(_ context.Context, g *grouper) error { return g.addAll(next) })
 }
 
 type messageWriter struct {
 	dst   Saver
 	bufs  *buffers
-	ready chan *savedGroup // in the order of the stream
+	lib   *library
+	out   *Messages
+	steps chan step // in the order of the stream
+}
+
+// step does the next thing with the library: place a group, most often.
+type step func(ctx context.Context) error
+
+func newMessageWriter(dst Saver) *messageWriter {
+	return &messageWriter{dst: dst, bufs: &buffers{}, lib: &library{dst: dst}, out: &Messages{}, steps: make(chan step, readySteps)}
+}
+
+// run stores what feed gives the grouper, and does the steps that it gives the writer.
+func (w *messageWriter) run(ctx context.Context, cut *chunker.Cutter, feed func(context.Context, *grouper) error) (*Messages, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(w.steps)
+		return w.saveGroups(ctx, cut, feed)
+	})
+	g.Go(func() error { return w.follow(ctx) })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return w.out, nil
+}
+
+// then has s done when its turn has come.
+func (w *messageWriter) then(ctx context.Context, s step) error {
+	select {
+	case w.steps <- s:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // savedGroup is a group whose blobs are being stored. The fields besides done may be read once done is closed.
@@ -75,21 +96,23 @@ type savedGroup struct {
 	stored uint64
 }
 
-// saveGroups reads all messages and hands out each group to a saving goroutine, and to placeGroups in order.
-func (w *messageWriter) saveGroups(ctx context.Context, cut *chunker.Cutter, next func() (*archive.Message, error)) error {
+// saveGroups hands out each group that feed makes to a saving goroutine, and to the steps in order.
+func (w *messageWriter) saveGroups(ctx context.Context, cut *chunker.Cutter, feed func(context.Context, *grouper) error) error {
 	savers, sctx := errgroup.WithContext(ctx)
 	savers.SetLimit(runtime.GOMAXPROCS(0))
+	cut.Reset()
 	g := &grouper{cut: cut, bufs: w.bufs, yield: func(p *pieces) error {
 		s := &savedGroup{pieces: p, done: make(chan struct{})}
-		select {
-		case w.ready <- s:
-		case <-sctx.Done():
-			return sctx.Err()
+		if err := w.then(sctx, func(ctx context.Context) error { return w.place(ctx, s) }); err != nil {
+			return err
 		}
 		savers.Go(func() error { return w.save(sctx, s) })
 		return nil
 	}}
-	err := g.addAll(next)
+	err := feed(sctx, g)
+	if err == nil {
+		err = g.end()
+	}
 	// A saver's failure cancels ctx, and with it the reading: it is the cause, so it goes first.
 	if serr := savers.Wait(); serr != nil {
 		return serr
@@ -118,31 +141,31 @@ func (w *messageWriter) save(ctx context.Context, s *savedGroup) error {
 	return nil
 }
 
-// placeGroups puts the groups into parts and shelves, in order.
-func (w *messageWriter) placeGroups(ctx context.Context) (*Messages, error) {
-	lib := &library{dst: w.dst}
-	out := &Messages{}
-	for s := range w.ready {
-		select {
-		case <-s.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		out.note(s)
-		if err := lib.place(ctx, s); err != nil {
-			return nil, err
+// follow does the steps, in order.
+func (w *messageWriter) follow(ctx context.Context) error {
+	for s := range w.steps {
+		if err := s(ctx); err != nil {
+			return err
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	tree, at, err := lib.finish(ctx)
-	if err != nil {
-		return nil, err
+	var err error
+	w.out.Tree, w.out.Time, err = w.lib.finish(ctx)
+	w.out.NewBytes += w.lib.stored
+	return err
+}
+
+// place puts a group that is being stored into its part, once that is done.
+func (w *messageWriter) place(ctx context.Context, s *savedGroup) error {
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	out.Tree, out.Time = tree, at
-	out.NewBytes += lib.stored
-	return out, nil
+	w.out.note(s)
+	return w.lib.place(ctx, s)
 }
 
 func (m *Messages) note(s *savedGroup) {
@@ -150,6 +173,7 @@ func (m *Messages) note(s *savedGroup) {
 		m.First = s.First
 	}
 	m.Last = s.Last
+	m.ranges = append(m.ranges, Run{s.First, s.Last})
 	m.Count += s.Messages
 	m.Content += s.content
 	m.Largest = max(m.Largest, s.largest)

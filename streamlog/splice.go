@@ -1,0 +1,356 @@
+package streamlog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"jetsam/blob"
+	"jetsam/chunker"
+	"jetsam/jetstream/archive"
+	"jetsam/snapshot"
+)
+
+// Next is what a log goes on with.
+type Next struct {
+	Through  uint64                           // the last sequence that both logs hold
+	Dead     *Dead                            // all sequences, up to the stream's last, that it does not have any more
+	Same     bool                             // none died of those that lived in the earlier log: Dead is not known
+	Cut      *chunker.Cutter                  // a fresh one
+	Messages func() (*archive.Message, error) // those above Through, as for WriteMessages
+}
+
+// Continued is what Continue stored.
+type Continued struct {
+	Came      Messages // about the messages that came: Count, First, Last, Content and Largest
+	Tree      blob.ID  // of the directory "messages"
+	Time      time.Time
+	NewBytes  uint64 // sealed bytes that the repository did not have
+	Stored    uint64 // entries of the whole log
+	First     uint64 // sequence of its first entry; 0 where it has none
+	Dead      *Dead  // of its entries, and of what lies between them
+	Rewritten uint64 // bytes of the earlier log's entries that were stored again
+
+	cleared *Dead // where groups were stored: nothing is dead there, whatever the earlier log says
+}
+
+// Continue stores the log that goes on from l: of l's entries up to next.Through those that are alive, then next.Messages.
+//
+// What did not change is not stored again, and not even read. A group without a living entry leaves the log. Where less than half of a part
+// lives, what lives of it is stored anew. What is dead elsewhere stays in the log, and is named in Dead.
+//
+// ErrUnfit says that l cannot be gone on with; Stored and the rest are unknown then.
+func (l *Log) Continue(ctx context.Context, dst Saver, next Next) (*Continued, error) {
+	w := newMessageWriter(dst)
+	s := &splice{log: l, next: next, w: w, out: &Continued{Stored: l.Stream.Document.Jetsam.Entries()}}
+	done, err := w.run(ctx, next.Cut, s.feed)
+	if err != nil {
+		return nil, err
+	}
+	if s.tail != nil {
+		s.left += s.tail.left
+	}
+	s.out.Stored += done.Count - s.left
+	s.out.Tree, s.out.Time, s.out.NewBytes = done.Tree, done.Time, done.NewBytes
+	s.out.First, s.out.cleared = s.w.lib.first(), NewDead(slices.Values(done.ranges))
+	s.out.Dead = s.deadOf()
+	return s.out, nil
+}
+
+// deadOf is what is dead in the groups that stayed.
+func (s *splice) deadOf() *Dead {
+	if s.next.Same {
+		return s.log.Dead.Minus(s.out.cleared)
+	}
+	return NewDead(func(yield func(Run) bool) {
+		for _, r := range s.touched {
+			for d := range s.next.Dead.Within(r.First, r.Last).Runs() {
+				if !yield(d) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// splice puts an earlier log and new messages together.
+type splice struct {
+	log  *Log
+	next Next
+	w    *messageWriter
+	out  *Continued
+
+	left    uint64 // entries of the earlier log that are not where they were
+	tail    *tail  // of the earlier log
+	touched []Run  // groups that stay, and hold dead entries
+}
+
+func (s *splice) feed(ctx context.Context, g *grouper) error {
+	for i, p := range s.log.parts {
+		if p.First > s.next.Through {
+			if err := s.drop(ctx, i); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.part(ctx, g, i); err != nil {
+			return err
+		}
+	}
+	s.tail = g.tail
+	return g.addAll(s.count(s.next.Messages))
+}
+
+// count notes the messages that pass.
+func (s *splice) count(next func() (*archive.Message, error)) func() (*archive.Message, error) {
+	return func() (*archive.Message, error) {
+		m, err := next()
+		if err != nil {
+			return nil, err
+		}
+		out := &s.out.Came
+		if out.Count++; out.Count == 1 {
+			out.First = m.Seq
+		}
+		size := uint64(len(m.Header) + len(m.Payload))
+		out.Last, out.Content, out.Largest = m.Seq, out.Content+size+uint64(len(m.Subject)), max(out.Largest, size)
+		return m, nil
+	}
+}
+
+// drop leaves out a part that lies behind what both logs hold.
+func (s *splice) drop(ctx context.Context, i int) error {
+	groups, err := s.log.groupsOf(ctx, i)
+	for _, g := range groups {
+		s.left += g.Messages
+	}
+	return err
+}
+
+// isLast says whether the log ends with part i, as far as it is kept.
+func (s *splice) isLast(i int) bool {
+	return i+1 == len(s.log.parts) || s.log.parts[i+1].First > s.next.Through
+}
+
+// part goes on with part i: as it is, without some of its groups, or with its living entries stored anew.
+func (s *splice) part(ctx context.Context, g *grouper, i int) error {
+	p, last := s.log.parts[i], s.isLast(i)
+	if !last && (s.next.Same || s.next.Dead.Count(p.First, s.log.end(i, s.next.Through)) == 0) {
+		return s.keepPart(ctx, p)
+	}
+	groups, err := s.log.groupsOf(ctx, i)
+	if err != nil {
+		return err
+	}
+	fates := make([]fate, len(groups))
+	var whole, alive uint64
+	changed := false
+	for j, x := range groups {
+		if fates[j], err = s.judge(x); err != nil {
+			return err
+		}
+		whole += x.Bytes
+		alive += x.Bytes / x.Messages * fates[j].alive
+		changed = changed || !fates[j].stays
+	}
+	switch {
+	case 2*alive < whole:
+		for _, x := range groups {
+			if err := s.refeed(ctx, g, x); err != nil {
+				return err
+			}
+		}
+	case !changed && !last:
+		s.touch(groups, fates)
+		return s.keepPart(ctx, p)
+	default:
+		err = s.keepGroups(ctx, g, groups, fates, last)
+	}
+	if err != nil || last {
+		return err
+	}
+	if err := g.cutHere(); err != nil {
+		return err
+	}
+	return s.w.then(ctx, s.w.lib.cutPart)
+}
+
+// fate is what becomes of a group.
+type fate struct {
+	alive   uint64 // entries that live
+	stays   bool   // it stays where it is
+	touched bool   // it holds dead entries
+}
+
+// judge says what becomes of a group.
+func (s *splice) judge(x logGroup) (fate, error) {
+	span := x.Last - x.First + 1
+	if x.First > s.next.Through {
+		return fate{}, nil
+	}
+	if x.Last > s.next.Through {
+		return fate{alive: x.Messages}, nil // some of it, which its entries will tell
+	}
+	before := s.log.Dead.Count(x.First, x.Last)
+	if s.next.Same {
+		return fate{alive: x.Alive(s.log.Dead), stays: before < span, touched: before > 0}, nil
+	}
+	dead := s.next.Dead.Count(x.First, x.Last)
+	if gaps := span - x.Messages; dead < gaps || dead < before {
+		return fate{}, fmt.Errorf("%w: messages %d to %d: %d sequences of them are dead, and the log lacks %d", ErrUnfit, x.First, x.Last, dead, max(gaps, before))
+	}
+	return fate{alive: span - dead, stays: dead < span, touched: dead > span-x.Messages || before > 0}, nil
+}
+
+func (s *splice) touch(groups []logGroup, fates []fate) {
+	for j, x := range groups {
+		if fates[j].touched {
+			s.touched = append(s.touched, Run{x.First, x.Last})
+		}
+	}
+}
+
+func (s *splice) keepPart(ctx context.Context, p *logPart) error {
+	return s.w.then(ctx, func(ctx context.Context) error { return s.w.lib.keep(ctx, p) })
+}
+
+// dead is what is known to be dead of the earlier log.
+func (s *splice) dead() *Dead {
+	if s.next.Same {
+		return s.log.Dead
+	}
+	return s.next.Dead
+}
+
+// refeed gives the grouper what lives of a group.
+func (s *splice) refeed(ctx context.Context, g *grouper, x logGroup) error {
+	s.left += x.Messages
+	if x.First > s.next.Through || s.dead().Count(x.First, x.Last) == x.Last-x.First+1 {
+		return nil
+	}
+	return g.addAll(s.living(ctx, x))
+}
+
+// living yields the living entries of a group.
+func (s *splice) living(ctx context.Context, x logGroup) func() (*archive.Message, error) {
+	next, isDead := s.log.entries(ctx, x), s.dead().Ascending()
+	return func() (*archive.Message, error) {
+		for {
+			m, err := next()
+			if err != nil {
+				return nil, err
+			}
+			if m.Seq <= s.next.Through && !isDead(m.Seq) {
+				s.out.Rewritten += uint64(len(m.Raw))
+				return m, nil
+			}
+		}
+	}
+}
+
+// keepGroups leaves the groups that stay as they are. Those of the tail wait for what comes behind them.
+func (s *splice) keepGroups(ctx context.Context, g *grouper, groups []logGroup, fates []fate, last bool) error {
+	for j, x := range groups {
+		stays := fates[j].stays
+		if stays && last && inTail(groups[j:]) {
+			s.addToTail(ctx, g, x)
+			continue
+		}
+		if stays {
+			s.touch(groups[j:j+1], fates[j:j+1])
+			if err := s.keepGroup(ctx, x); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.refeed(ctx, g, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inTail says whether the first of the groups belongs to the tail.
+func inTail(groups []logGroup) bool {
+	for _, x := range groups {
+		if !x.Tail || len(x.ids) != 1 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *splice) addToTail(ctx context.Context, g *grouper, x logGroup) {
+	if g.tail == nil {
+		g.tail = &tail{
+			read: func(x logGroup) (*pieces, error) { return s.readTail(ctx, x) },
+			keep: func(x logGroup) error {
+				if f, err := s.judge(x); err != nil {
+					return err
+				} else if f.touched {
+					s.touched = append(s.touched, Run{x.First, x.Last})
+				}
+				return s.keepGroup(ctx, x)
+			},
+		}
+	}
+	g.tail.groups = append(g.tail.groups, x)
+}
+
+// readTail reads what lives of a group of the tail.
+func (s *splice) readTail(ctx context.Context, x logGroup) (*pieces, error) {
+	var p pieces
+	var plain []byte
+	next := s.living(ctx, x)
+	for {
+		m, err := next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		plain = append(plain, m.Raw...)
+		p.note(entryOf(m, len(plain)))
+	}
+	p.plain = [][]byte{plain}
+	return &p, nil
+}
+
+// keepGroup puts a group where it was.
+func (s *splice) keepGroup(ctx context.Context, x logGroup) error {
+	size, err := s.sizeOf(x)
+	if err != nil {
+		return err
+	}
+	kept := &savedGroup{pieces: &pieces{Group: x.Group}, ids: x.ids, size: size}
+	return s.w.then(ctx, func(ctx context.Context) error { return s.w.lib.place(ctx, kept) })
+}
+
+// sizeOf is how many framed bytes a group has.
+func (s *splice) sizeOf(x logGroup) (size uint64, err error) {
+	for _, id := range x.ids {
+		n, ok := s.log.src.Size(blob.Handle{Kind: blob.Data, ID: id})
+		if !ok {
+			return 0, fmt.Errorf("%w: blob %s is missing", ErrUnfit, id.Short())
+		}
+		size += uint64(n)
+	}
+	return size, nil
+}
+
+// Save stores the stream's directory with the log that m continued, as SaveStream does. doc and head say how the stream is.
+func (l *Log) Save(ctx context.Context, dst Saver, name string, doc *Document, head *archive.Head, m *Continued) (*snapshot.Node, uint64, error) {
+	// Where no group lies any more, it does not matter what is said to be dead, and leaving it saves storing it anew.
+	dead := m.Dead.Union(l.Dead.Minus(m.cleared))
+	if dead.Len()/2 > m.Dead.Len() {
+		dead = m.Dead
+	}
+	file, err := SaveDead(ctx, dst, l.Stream, dead)
+	if err != nil {
+		return nil, 0, err
+	}
+	return SaveStream(ctx, dst, name, doc, head, &Messages{Tree: m.Tree, Time: m.Time, Count: m.Stored, First: m.First, NewBytes: m.NewBytes, Dead: file})
+}

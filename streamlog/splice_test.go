@@ -1,0 +1,338 @@
+package streamlog
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"jetsam/blob"
+	"jetsam/chunker"
+	"jetsam/jetstream/archive"
+)
+
+// life is a stream as it lives, and its snapshots.
+type life struct {
+	t      *testing.T
+	rnd    *rand.Rand
+	mem    sized
+	alive  map[uint64][]byte // encoded messages by their sequences
+	first  uint64
+	last   uint64
+	at     int64
+	log    *Stream // the newest snapshot; nil before there is one
+	before map[uint64][]byte
+	sizes  func() int
+	worst  float64 // stored bytes for each that lives
+}
+
+// sized is a memory that knows how large its blobs are.
+type sized struct{ *memory }
+
+func (m sized) Size(h blob.Handle) (uint32, bool) {
+	p, ok := m.blobs[h]
+	return uint32(len(p)), ok
+}
+
+func newLife(t *testing.T, rnd *rand.Rand, sizes func() int) *life {
+	return &life{t: t, rnd: rnd, mem: sized{newMemory()}, alive: map[uint64][]byte{}, first: 1, at: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).UnixNano(), sizes: sizes}
+}
+
+func (l *life) publish(n int) {
+	for range n {
+		l.last++
+		l.at += l.rnd.Int64N(1e9)
+		payload := make([]byte, l.sizes())
+		for i := range payload {
+			payload[i] = byte(l.rnd.Uint32())
+		}
+		l.alive[l.last] = archive.AppendMessage(nil, "a.subject", l.at, l.last, nil, payload)
+	}
+}
+
+// kill removes about one message in n.
+func (l *life) kill(n int) {
+	for _, seq := range slices.Sorted(maps.Keys(l.alive)) {
+		if l.rnd.IntN(n) == 0 {
+			delete(l.alive, seq)
+		}
+	}
+	l.trimmed()
+}
+
+// trim removes the messages below seq.
+func (l *life) trim(seq uint64) {
+	maps.DeleteFunc(l.alive, func(s uint64, _ []byte) bool { return s < seq })
+	l.first = max(l.first, seq)
+	l.trimmed()
+}
+
+// trimmed moves the first sequence to the first message, as servers do.
+func (l *life) trimmed() {
+	l.first = l.last + 1
+	for seq := range l.alive {
+		l.first = min(l.first, seq)
+	}
+}
+
+// rollBack forgets the messages above seq, as a server does that crashed before it synced.
+func (l *life) rollBack(seq uint64) {
+	maps.DeleteFunc(l.alive, func(s uint64, _ []byte) bool { return s > seq })
+	l.last = seq
+	l.trimmed()
+}
+
+// messages yields what lives above through.
+func (l *life) messages(through uint64) func() (*archive.Message, error) {
+	var all []byte
+	for _, seq := range slices.Sorted(maps.Keys(l.alive)) {
+		if seq > through {
+			all = append(all, l.alive[seq]...)
+		}
+	}
+	return entries(all)
+}
+
+// dead is what the stream does not have.
+func (l *life) dead() *Dead {
+	return NewDead(func(yield func(Run) bool) {
+		for seq := uint64(1); seq <= l.last; seq++ {
+			if l.alive[seq] == nil && !yield(Run{seq, seq}) {
+				return
+			}
+		}
+	})
+}
+
+func (l *life) state() json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"messages":%d,"bytes":1,"first_seq":%d,"first_ts":"2026-01-01T00:00:00Z","last_seq":%d,"last_ts":"2026-01-01T00:00:00Z","consumer_count":0}`,
+		len(l.alive), l.first, l.last))
+}
+
+func (l *life) document() *Document {
+	return &Document{Config: json.RawMessage(`{"name":"S"}`), State: l.state(), Jetsam: Capture{Format: FormatVersion, Messages: uint64(len(l.alive))}}
+}
+
+// backUp takes a snapshot: of everything, or as the continuation of the one before.
+func (l *life) backUp(full bool) {
+	l.t.Helper()
+	head := &archive.Head{State: l.state()}
+	if full || l.log == nil {
+		m, err := WriteMessages(l.t.Context(), l.mem, newCutter(l.t), l.messages(0))
+		wantNone(l.t, err)
+		node, _, err := SaveStream(l.t.Context(), l.mem, "S", l.document(), head, m)
+		wantNone(l.t, err)
+		l.log = openStream(l.t.Context(), l.mem, node)
+	} else {
+		earlier, err := OpenLog(l.t.Context(), l.mem, l.log)
+		wantNone(l.t, err)
+		through := l.common()
+		next := Next{Through: through, Dead: l.dead(), Cut: newCutter(l.t), Messages: l.messages(through)}
+		if l.died() == 0 {
+			next.Dead, next.Same = nil, true
+		}
+		m, err := earlier.Continue(l.t.Context(), l.mem, next)
+		wantNone(l.t, err)
+		node, _, err := earlier.Save(l.t.Context(), l.mem, "S", l.document(), head, m)
+		wantNone(l.t, err)
+		l.log = openStream(l.t.Context(), l.mem, node)
+	}
+	wantNone(l.t, l.log.Err)
+	l.before = maps.Clone(l.alive)
+}
+
+// common is the last message that the newest snapshot and the stream both hold.
+func (l *life) common() (through uint64) {
+	for seq, raw := range l.before {
+		if string(l.alive[seq]) == string(raw) {
+			through = max(through, seq)
+		}
+	}
+	return through
+}
+
+// died is how many messages of the newest snapshot the stream does not have any more.
+func (l *life) died() (n int) {
+	for seq, raw := range l.before {
+		if string(l.alive[seq]) != string(raw) {
+			n++
+		}
+	}
+	return n
+}
+
+// check reads the newest snapshot back.
+func (l *life) check() {
+	l.t.Helper()
+	dead, err := l.log.Dead(l.t.Context())
+	wantNone(l.t, err)
+	var stored, lives uint64
+	got := map[uint64][]byte{}
+	tails, inTail := 0, false
+	for part, err := range l.log.Parts(l.t.Context()) {
+		wantNone(l.t, err)
+		groups, err := part.Groups(l.t.Context())
+		wantNone(l.t, err)
+		ids := part.Blobs
+		for _, g := range groups {
+			plain := plainBytes(l.t, l.mem.memory, ids[:len(g.Blobs)])
+			ids = ids[len(g.Blobs):]
+			checkGroup(l.t, g, plain)
+			if stored += g.Messages; inTail && !g.Tail {
+				tails = 0
+			}
+			if inTail = g.Tail; g.Tail {
+				tails++
+			}
+			var alive uint64
+			for next := entries(plain); ; {
+				m, err := next()
+				if err == io.EOF {
+					break
+				}
+				wantNone(l.t, err)
+				if !dead.Has(m.Seq) {
+					alive++
+					got[m.Seq] = slices.Clone(m.Raw)
+				}
+			}
+			if lives += alive; alive != g.Alive(dead) || alive == 0 {
+				l.t.Fatalf("group %d to %d: %d messages live, %d by its counts", g.First, g.Last, alive, g.Alive(dead))
+			}
+		}
+	}
+	doc := l.log.Document.Jetsam
+	if stored != doc.Entries() || lives != uint64(len(l.alive)) {
+		l.t.Fatalf("%d entries stored, %d said; %d live, want %d", stored, doc.Entries(), lives, len(l.alive))
+	}
+	for seq, raw := range l.alive {
+		if string(got[seq]) != string(raw) {
+			l.t.Fatalf("message %d is not as it was", seq)
+		}
+	}
+	if tails > 100 {
+		l.t.Fatalf("the tail is in %d groups", tails)
+	}
+	if len(l.alive) > 0 {
+		l.worst = max(l.worst, float64(stored)/float64(lives))
+	}
+}
+
+// TestContinue lets a stream live, grow, lose messages anywhere and fall back, and continues its log from snapshot to snapshot.
+func TestContinue(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	for name, c := range map[string]struct {
+		rounds int
+		grow   int
+		size   func(*rand.Rand) int
+	}{
+		"small":    {300, 40, func(r *rand.Rand) int { return r.IntN(300) }},
+		"mixed":    {60, 60, func(r *rand.Rand) int { return r.IntN(1 << (5 + r.IntN(14))) }},
+		"large":    {25, 6, func(r *rand.Rand) int { return r.IntN(4) * chunker.LargePayload / 2 }},
+		"enormous": {6, 2, func(r *rand.Rand) int { return r.IntN(2 * chunker.MaxSize) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Logf("seed %d", seed)
+			rnd := rand.New(rand.NewPCG(seed, 7))
+			l := newLife(t, rnd, func() int { return c.size(rnd) })
+			l.publish(c.grow)
+			for range c.rounds {
+				switch rnd.IntN(12) {
+				case 0:
+					l.kill(2 + rnd.IntN(50))
+				case 1:
+					l.trim(l.first + uint64(rnd.IntN(int(l.last-l.first)+2)))
+				case 2:
+					l.rollBack(l.last - uint64(rnd.IntN(int(min(l.last, 2*uint64(c.grow)))+1)))
+				case 3, 4:
+					l.kill(200)
+				case 5: // nothing
+				case 6:
+					delete(l.alive, l.last)
+					l.trimmed()
+				default:
+					l.publish(rnd.IntN(c.grow))
+				}
+				l.backUp(l.common() == 0 || rnd.IntN(30) == 0)
+				l.check()
+			}
+			t.Logf("at most %.2f entries stored for each that lives", l.worst)
+		})
+	}
+}
+
+// TestGrowingIsLikeAFullCapture appends to a stream, again and again: before the tail its blobs and parts are those of a full capture.
+func TestGrowingIsLikeAFullCapture(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 8))
+	l := newLife(t, rnd, func() int {
+		if rnd.IntN(100) == 0 {
+			return rnd.IntN(3 * chunker.LargePayload)
+		}
+		return rnd.IntN(3000)
+	})
+	for range 40 {
+		l.publish(1 + rnd.IntN(300))
+		l.backUp(false)
+	}
+	l.check()
+	grown := l.blobs()
+	l.backUp(true)
+	full := l.blobs()
+	n := 0
+	for n < len(full) && n < len(grown) && full[n] == grown[n] {
+		n++
+	}
+	if n < len(full)-1 || len(full) < 5 {
+		t.Errorf("of %d blobs of a full capture the first %d are those of %d increments' %d", len(full), n, 40, len(grown))
+	}
+}
+
+// blobs are the blobs of the newest snapshot's messages.
+func (l *life) blobs() (ids []blob.ID) {
+	for part, err := range l.log.Parts(l.t.Context()) {
+		wantNone(l.t, err)
+		ids = append(ids, part.Blobs...)
+	}
+	return ids
+}
+
+// TestSmallIncrements appends 10 KiB hundreds of times: what is stored for that stays under three times as much, and a little for each snapshot.
+func TestSmallIncrements(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 9))
+	l := newLife(t, rnd, func() int { return 1000 })
+	const rounds = 300
+	for range rounds {
+		l.publish(10)
+		l.backUp(false)
+	}
+	l.check()
+	var data, stored, list uint64
+	for _, raw := range l.alive {
+		data += uint64(len(raw))
+	}
+	for h, p := range l.mem.blobs {
+		if h.Kind == blob.Data {
+			stored += uint64(len(p))
+		} else {
+			list += uint64(len(p))
+		}
+	}
+	t.Logf("%d bytes of messages: %d bytes of data and %d of trees stored, before compression", data, stored, list)
+	if limit := 3*data + rounds*6<<10; stored > limit {
+		t.Errorf("%d bytes of data stored, more than %d", stored, limit)
+	}
+}
+
+func wantNone(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
