@@ -21,7 +21,7 @@ const (
 	consumerPrefix = "jetsam-"
 	// heartbeat is how soon a server that has nothing more to deliver says so, and where it stands.
 	heartbeat = 250 * time.Millisecond
-	// minHeartbeat is the least that servers take.
+	// minHeartbeat is the least that servers take, for where a heartbeat is what the next consumer waits for.
 	minHeartbeat = 100 * time.Millisecond
 	// abandoned is how long a consumer outlives the connection that it delivers to.
 	abandoned = 5 * time.Second
@@ -40,9 +40,15 @@ const (
 // That nothing is missing is seen by the number that the consumer gives to each delivery. That nothing follows is only believed of
 // the last sequence of the range, or of a heartbeat that says that the consumer has passed it: a consumer may run on a server to
 // which the last messages have not come yet, and its count of what is pending is an estimate.
+//
+// How much the server sends ahead grows beyond what a slow line can bear. Where that was seen on this connection, a consumer is told
+// to go on only as often as keeps its window small; once it has stalled, and a heartbeat says so, another one goes on in its place.
 type deliveries struct {
 	*branch
+	window   int           // bytes that the server may send ahead; 0: as much as it likes
+	goOns    int           // how often the consumer may still be told to go on, where there is a window
 	quiet    time.Duration // for which a consumer may be idle, as the stream's limits have it
+	give     func()        // gives back the window; nil: it was given back
 	in       *intake       // nil: there is no consumer
 	name     string        // of the consumer
 	batch    []arrival
@@ -67,6 +73,11 @@ func newDeliveries(b *branch, info *StreamInfo) *deliveries {
 	if err := strictjson.Decode(info.Config, &config); err == nil && config.Limits.Inactive > 0 {
 		d.quiet = min(d.quiet, config.Limits.Inactive)
 	}
+	window := b.conn.windows.take(0)
+	d.give = func() { b.conn.windows.give(window) }
+	if b.conn.windows.isNarrow() {
+		d.window = window
+	}
 	return d
 }
 
@@ -75,6 +86,7 @@ func (d *deliveries) consume(from uint64) error {
 	inbox := d.conn.nc.NewInbox()
 	name := consumerPrefix + inbox[strings.LastIndexByte(inbox, '.')+1:]
 	d.name, d.number, d.next, d.since = name, 0, from, time.Time{}
+	d.goOns = goOns(d.window)
 	tap := d.conn.taps.add(name)
 	in, err := d.listen(inbox, deliveryLimit, func(m *nats.Msg) arrival {
 		a := arrival{Msg: m, beat: m.Subject == inbox && m.Reply == ""}
@@ -101,6 +113,7 @@ func (d *deliveries) create(from uint64) error {
 		Policy      string        `json:"deliver_policy"`
 		Start       uint64        `json:"opt_start_seq"`
 		Ack         string        `json:"ack_policy"`
+		Pending     int           `json:"max_ack_pending"`
 		Replay      string        `json:"replay_policy"`
 		FlowControl bool          `json:"flow_control"`
 		Heartbeat   time.Duration `json:"idle_heartbeat"`
@@ -114,7 +127,8 @@ func (d *deliveries) create(from uint64) error {
 		Action string `json:"action"`
 	}{d.stream, config{
 		Name: d.name, Description: "jetsam reads the stream", Deliver: d.in.inbox, Policy: "by_start_sequence", Start: from,
-		Ack: "none", Replay: "instant", FlowControl: true, Heartbeat: max(min(heartbeat, d.idle/4), minHeartbeat),
+		Ack: "none", Pending: -1, // which a stream may set a limit to, and then refuse it without acknowledgements
+		Replay: "instant", FlowControl: true, Heartbeat: d.heartbeat(),
 		Inactive: d.quiet, Replicas: 1, Memory: true,
 	}, "create"})
 	if err != nil {
@@ -133,8 +147,18 @@ func (d *deliveries) create(from uint64) error {
 	})
 }
 
-// errGap is why a consumer is replaced.
-var errGap = errors.New("deliveries of the consumer are missing")
+func (d *deliveries) heartbeat() time.Duration {
+	if d.window > 0 {
+		return minHeartbeat
+	}
+	return max(min(heartbeat, d.idle/4), minHeartbeat)
+}
+
+// Why a consumer is replaced.
+var (
+	errGap     = errors.New("deliveries of the consumer are missing")
+	errStalled = errors.New("the consumer has stalled")
+)
 
 func (d *deliveries) read(m *archive.Message) error {
 	for {
@@ -142,11 +166,14 @@ func (d *deliveries) read(m *archive.Message) error {
 		switch {
 		case errors.Is(err, ErrMessageNotFound): // deleted after it was delivered
 			continue
-		case !errors.Is(err, errGap):
+		case !errors.Is(err, errGap) && !errors.Is(err, errStalled):
 			return err
 		}
-		if d.replaced++; d.replaced > maxReplaced {
-			return fmt.Errorf("%w, again after it was replaced %d times", errGap, maxReplaced)
+		if errors.Is(err, errGap) || d.number == 0 {
+			d.replaced++
+		}
+		if d.replaced > maxReplaced {
+			return fmt.Errorf("%w, again after it was replaced %d times", err, maxReplaced)
 		}
 		d.end()
 		if err := d.consume(d.next); err != nil {
@@ -214,7 +241,9 @@ func (d *deliveries) follow(s stored) error {
 	case s.seq < d.next:
 		return fmt.Errorf("the consumer delivered message %d where %d or more was due", s.seq, d.next)
 	case s.seq > d.last:
-		return io.EOF
+		return d.ended()
+	case s.seq == d.last:
+		_ = d.ended() // with this one
 	}
 	d.number, d.next = s.number, s.seq+1
 	return nil
@@ -239,20 +268,40 @@ func (d *deliveries) control(a arrival) error {
 	case number < d.number:
 		return fmt.Errorf("a heartbeat says that the consumer has delivered %d messages, %d have come", number, d.number)
 	case seq >= d.last:
-		return io.EOF
+		return d.ended()
 	}
-	if stalled := a.Header.Get("Nats-Consumer-Stalled"); stalled != "" {
-		return d.goOn(stalled)
+	stalled := a.Header.Get("Nats-Consumer-Stalled")
+	switch {
+	case stalled == "":
+		return nil
+	case d.window > 0 && d.goOns == 0:
+		return errStalled
 	}
-	return nil
+	return d.goOn(stalled)
 }
 
-// goOn tells the server that all has been read that came before it asked.
+// ended is io.EOF, and notes that the line bears what was sent.
+func (d *deliveries) ended() error {
+	d.conn.windows.well()
+	return io.EOF
+}
+
+// goOn tells the server that all has been read that came before it asked, if it may send as much more as it then does.
 func (d *deliveries) goOn(reply string) error {
 	if !isFlowControl(reply, d.name) {
 		return fmt.Errorf("the consumer wants to be answered on %q, which is not a subject of its own", printable(reply))
 	}
-	return d.conn.redact.translate(d.conn.nc.Publish(reply, nil))
+	if d.window > 0 {
+		if d.goOns == 0 {
+			return nil
+		}
+		d.goOns--
+	}
+	err := d.conn.redact.translate(d.conn.nc.Publish(reply, nil))
+	if errors.Is(err, ErrConnectionLost) {
+		return nil // the queue is about to be told, after all that has to be done about it
+	}
+	return err
 }
 
 // isFlowControl reports whether subject is one on which the consumer of that name is told to go on. Nothing is published to others,
@@ -291,7 +340,10 @@ func (d *deliveries) askAgain(seq uint64, m *archive.Message) error {
 
 // silence says why nothing comes, as far as that can be found out. The consumer is deleted with that, and gone before if the server lost it.
 func (d *deliveries) silence() error {
-	if err := d.delete(); errors.Is(err, ErrConsumerNotFound) {
+	err := d.delete()
+	d.in.stop()
+	d.in = nil
+	if errors.Is(err, ErrConsumerNotFound) {
 		return fmt.Errorf("the server lost the consumer that it was read by: %w", ErrConsumerNotFound)
 	}
 	return d.whySilent()
@@ -321,7 +373,13 @@ func (d *deliveries) end() {
 	d.at, d.asked = 0, 0
 }
 
-func (d *deliveries) stop() { d.end() }
+func (d *deliveries) stop() {
+	d.end()
+	if d.give != nil {
+		d.give()
+		d.give = nil
+	}
+}
 
 // stored is what the reply subject of a delivery says of a message.
 type stored struct {

@@ -101,7 +101,7 @@ func (f *Fetch) begin(ctx context.Context, c *Conn, info *StreamInfo, o FetchOpt
 	ctx, cancel := context.WithCancelCause(ctx)
 	b := &branch{
 		conn: c, stream: f.stream, first: f.next, last: f.last, idle: o.IdleTimeout, received: f.received,
-		within: func(f func(context.Context) error) error { return f(ctx) },
+		within: func(call func(context.Context) error) error { return call(ctx) },
 	}
 	if b.idle <= 0 {
 		b.idle = DefaultIdleTimeout
@@ -185,7 +185,7 @@ type branch struct {
 	idle        time.Duration
 	received    *atomic.Uint64
 
-	within func(func(ctx context.Context) error) error // calls with what ends the fetch
+	within func(call func(context.Context) error) error // calls with the context that ends with the fetch
 }
 
 // intake is a subscription of a fetch and what has come on it.
@@ -202,9 +202,9 @@ func (b *branch) listen(inbox string, limit int, take func(*nats.Msg) arrival, p
 	err := b.within(func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { in.inflow.fail(context.Cause(ctx)) })
 		in.stops = append(in.stops, func() { stop() })
-		ctx, cancel := context.WithTimeoutCause(ctx, b.conn.timeout, ErrTimeout)
+		patient, cancel := context.WithTimeoutCause(ctx, b.conn.timeout, ErrTimeout)
 		defer cancel()
-		remove, err := b.conn.events.add(ctx, &watch{publishes: publishes, subscribes: inbox, fail: in.inflow.fail})
+		remove, err := b.conn.events.add(patient, &watch{publishes: publishes, subscribes: inbox, fail: in.inflow.fail})
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+
+	"jetsam/jetstream/archive"
 )
 
 // FuzzAnswer: whatever a server answers is an error of readable length or what it says, in its own bytes.
@@ -72,6 +74,47 @@ func FuzzReply(f *testing.F) {
 		subject, _, _, ok := parseReply(reply)
 		if ok && (!strings.HasPrefix(reply, subject+".") || strings.Count(reply, ".") != strings.Count(subject, ".")+2) {
 			t.Fatalf("%q of %q", subject, reply)
+		}
+	})
+}
+
+// FuzzStored: a reply subject that is accepted names the consumer, and is read again as the same if written anew.
+func FuzzStored(f *testing.F) {
+	for _, s := range []string{"$JS.ACK.S.c.1.2.3.4.5", "$JS.ACK.hub.hash.S.c.1.2.3.-4.5.x", "$JS.ACK.c.c.1.2.3.4.5", "$JS.ACK.S.c.1.2.3", "$JS.ACK.S.c.1.2.3.9223372036854775808.1", ".c.", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, reply string) {
+		s, ok := parseStored(reply, "c")
+		if !ok {
+			return
+		}
+		again, ok := parseStored(fmt.Sprintf("$JS.ACK.S.c.%d.%d.%d.%d.0", s.deliveries, s.seq, s.number, s.time), "c")
+		if !strings.Contains(reply, ".c.") || !ok || again != s {
+			t.Fatalf("%q is %+v, %+v", reply, s, again)
+		}
+	})
+}
+
+// FuzzMessage: an answer with a message is an error of readable length, or what a reader of archives takes.
+func FuzzMessage(f *testing.F) {
+	for _, s := range []string{
+		`{"type":"io.nats.jetstream.api.v1.stream_msg_get_response","message":{"subject":"s","seq":1,"hdrs":"TkFUUy8xLjANCg0K","data":"eA==","time":"2026-11-22T01:02:03.123456789Z"}}`,
+		`{"message":{"subject":"s","seq":18446744073709551615,"time":"1677-09-21T00:12:43.145224192Z"}}`, `{"message":{"subject":"","seq":0}}`,
+		`{"error":{"code":404,"err_code":10037,"description":"no message found"}}`, `{"message":null}`, `[]`, ``,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		var m archive.Message
+		if err := parseMessage(answer, &m); err != nil {
+			if len(err.Error()) > 1000 && !errors.As(err, new(*APIError)) {
+				t.Fatalf("error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		read, err := archive.NewMessageReader(bytes.NewReader(m.Raw), archive.Limits{}).Next()
+		if err != nil || !bytes.Equal(read.Raw, m.Raw) || read.Seq != m.Seq || read.Time != m.Time {
+			t.Fatalf("%q is read as %+v, %v", m.Raw, read, err)
 		}
 	})
 }

@@ -162,7 +162,7 @@ func TestConsumers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if one.Delivered.Stream != 20 || one.AckFloor.Stream != 1 || one.AckPending != 10 || one.Redelivered != 1 || one.Pending != 10 {
+	if one.Delivered.Stream != 20 || one.AckFloor.Stream != 1 || one.AckPending != 10 || one.Redelivered != 0 || one.Pending != 10 {
 		t.Errorf("consumer is at %+v", one)
 	}
 	if !strings.Contains(string(one.Config), `"durable_name":"durable"`) {
@@ -176,6 +176,42 @@ func TestConsumers(t *testing.T) {
 		if _, err := c.Consumer(t.Context(), bad[0], bad[1]); err == nil {
 			t.Errorf("asked for the consumer %q", bad)
 		}
+	}
+}
+
+// TestConsumerThatDeliversAgain hands back three of five messages and has two of them delivered again.
+func TestConsumerThatDeliversAgain(t *testing.T) {
+	server := serve(t, natsd.Options{})
+	js := fill(t, server.URL())
+	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: nats.MemoryStorage})
+	publish(t, js, "s", 5, 10)
+	addConsumer(t, js, "S", nats.ConsumerConfig{Durable: "d", AckPolicy: nats.AckExplicitPolicy, Description: "0 < 1"})
+	sub, err := js.PullSubscribe("", "d", nats.BindStream("S"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := sub.Fetch(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range first[:3] {
+		if err := m.NakWithDelay(time.Duration(i/2) * time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := sub.Fetch(2); err != nil {
+		t.Fatal(err)
+	}
+	all, err := connect(t, jetstream.Config{Servers: server.URL()}).Consumers(t.Context(), "S")
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	d := all[0]
+	if d.Delivered != (jetstream.Position{Consumer: 7, Stream: 5}) || d.AckFloor != (jetstream.Position{}) || d.AckPending != 5 || d.Redelivered != 2 {
+		t.Errorf("consumer is at %+v", d)
+	}
+	if !strings.Contains(string(d.Raw), string(d.Config)) || !strings.Contains(string(d.Config), `"description":"0 \u003c 1"`) {
+		t.Errorf("configuration is %s", d.Config)
 	}
 }
 

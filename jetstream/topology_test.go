@@ -81,6 +81,7 @@ func TestCluster(t *testing.T) {
 	}
 	publish(t, js, "s", 2_000, 500)
 	addConsumer(t, js, "S", nats.ConsumerConfig{Durable: "d", AckPolicy: nats.AckExplicitPolicy})
+	fetchOver(t, servers, js)
 
 	for i, server := range servers {
 		c := connect(t, jetstream.Config{Servers: server.URL()})
@@ -121,6 +122,37 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+// fetchOver fetches the stream S in both ways over each server, right behind messages that are new and one that is gone: a consumer may
+// run where they have not come yet.
+func fetchOver(t *testing.T, servers []*natsd.Server, js nats.JetStreamContext) {
+	t.Helper()
+	for _, server := range servers {
+		c := connect(t, jetstream.Config{Servers: server.URL(), Timeout: 20 * time.Second})
+		for round := range 3 {
+			publish(t, js, "s", 50, 500)
+			info, err := js.StreamInfo("S")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round == 0 { // the last one, so that no message is the end
+				if err := js.DeleteMsg("S", info.State.LastSeq); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for name, way := range fetchWays {
+				got, err := fetched(t.Context(), c, "S", 1, info.State.LastSeq, jetstream.FetchOptions{Way: way})
+				if err != nil {
+					t.Fatalf("%s over %s: %v", name, c.Server().Name, err)
+				}
+				equalEntries(t, got, stored(t, c, "S", 1, info.State.LastSeq))
+			}
+		}
+	}
+	if err := js.PurgeStream("S", &nats.StreamPurgeRequest{Keep: 2_000}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestDomainThroughALeaf copies a stream of a hub over a leaf node that has a JetStream of its own.
 func TestDomainThroughALeaf(t *testing.T) {
 	port := freePorts(t, 1)[0]
@@ -132,7 +164,7 @@ func TestDomainThroughALeaf(t *testing.T) {
 	})
 	js := fill(t, hub.URL())
 	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
-	publish(t, js, "s", 2_000, 500)
+	publish(t, js, "s", 2_000, 2_500) // more than a server sends before it is told to go on
 
 	c := connect(t, jetstream.Config{Servers: leaf.URL(), Domain: "hub"})
 	within(t, time.Minute, func() {
@@ -140,6 +172,13 @@ func TestDomainThroughALeaf(t *testing.T) {
 			time.Sleep(20 * time.Millisecond) // until the leaf has found its hub
 		}
 	})
+	for name, way := range fetchWays {
+		got, err := fetched(t.Context(), c, "S", 1, 2_000, jetstream.FetchOptions{Way: way})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		equalEntries(t, got, stored(t, c, "S", 1, 2_000))
+	}
 	archive, config, state := snapshot(t, c, "S", jetstream.SnapshotOptions{})
 	if _, err := restore(t.Context(), c, "COPY", archive, edit(t, config, "name", "COPY", "subjects", []string{"copy"}), state); err != nil {
 		t.Fatal(err)

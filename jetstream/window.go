@@ -13,6 +13,10 @@ const (
 	minWindow     = 1 << 20
 	// windowBudget is for all snapshots of a connection together.
 	windowBudget = 32 << 20
+
+	// The window of a consumer is not ours to set: it begins with firstFlow, and doubles each time that the server is told to go
+	// on, up to maxWindow (nats-server 2.15, setMaxPendingBytes and processFlowControl). That was cut off at 2 MB/s as well.
+	firstFlow = 2 << 20
 	// shrink divides the budget when the line proves too slow, as it may when a connection is lost; grow multiplies it
 	// again after each snapshot that ends well.
 	shrink = 4
@@ -30,6 +34,7 @@ type windows struct {
 	mu     sync.Mutex
 	budget int
 	used   int
+	narrow bool // the line has proved too slow once
 }
 
 // take returns the window for another snapshot, until it is given back: what it asks for, or if it asks for nothing in
@@ -45,6 +50,15 @@ func (w *windows) take(wanted int) int {
 	return n
 }
 
+// goOns is how often a consumer whose window is to stay within n bytes may be told to go on.
+func goOns(n int) int {
+	times := 0
+	for window := 2 * firstFlow; window <= n; window *= 2 {
+		times++
+	}
+	return times
+}
+
 func (w *windows) give(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,7 +71,15 @@ func (w *windows) slow() {
 	defer w.mu.Unlock()
 	if w.used > 0 {
 		w.budget = max(min(w.budget, w.used)/shrink, minWindow)
+		w.narrow = true
 	}
+}
+
+// isNarrow reports whether the line has ever proved too slow.
+func (w *windows) isNarrow() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.narrow
 }
 
 // well notes that a snapshot ended well.

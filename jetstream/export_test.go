@@ -1,0 +1,8 @@
+package jetstream
+
+// ProveSlow has c take its line for one that lost a connection because it was too slow.
+func (c *Conn) ProveSlow() {
+	n := c.windows.take(0)
+	defer c.windows.give(n)
+	c.windows.slow()
+}
