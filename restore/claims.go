@@ -46,9 +46,9 @@ func (s *StreamPlan) checkGroup(g streamlog.Group) error {
 		return fmt.Errorf("stream %s: a group of %d messages has sequences %d to %d: %w", s.Name, g.Messages, g.First, g.Last, repo.ErrCorrupt)
 	case g.First <= s.lastGroup && s.lastGroup > 0:
 		return fmt.Errorf("stream %s: sequence %d follows %d: %w", s.Name, g.First, s.lastGroup, repo.ErrCorrupt)
-	case g.First < s.state.FirstSeq || g.Last > s.state.LastSeq:
+	case s.dead == nil && g.First < s.state.FirstSeq || g.Last > s.state.LastSeq:
 		return fmt.Errorf("stream %s: messages %d to %d are not among those of its state, %d to %d: %w", s.Name, g.First, g.Last, s.state.FirstSeq, s.state.LastSeq, repo.ErrCorrupt)
 	}
 	s.lastGroup = g.Last
-	return nil
+	return s.checkDead(g)
 }

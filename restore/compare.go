@@ -64,8 +64,8 @@ func (t *transfer) compareState(got archive.State) error {
 // likelyCause tells of what removes or adds messages at once.
 func (t *transfer) likelyCause(came uint64) string {
 	switch {
-	case t.dead > 0:
-		return fmt.Sprintf(" (the Nats-TTL of %d of them has passed, and a server does not take such messages: restoring again would not bring them back)", t.dead)
+	case t.past > 0:
+		return fmt.Sprintf(" (the Nats-TTL of %d of them has passed, and a server does not take such messages: restoring again would not bring them back)", t.past)
 	case t.s.config.MaxAge > 0:
 		return fmt.Sprintf(" (the stream's max_age is %v: what is older the server removes at once, and restoring again would not bring it back)", t.s.config.MaxAge)
 	case came > 0:

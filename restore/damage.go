@@ -10,7 +10,7 @@ import (
 type Loss struct {
 	First, Last uint64    // all that is lost has sequences from First to Last, and nothing in between is whole
 	Messages    uint64    // how many; 0 where that is lost too
-	From, To    time.Time // lowest and highest time of them; zero where that is lost too
+	From, To    time.Time // lowest and highest time of them, and of the dead ones among them; zero where that is lost too
 	Reason      error     // why the first of them cannot be read
 	More        int       // further reasons, for which others of them cannot
 }

@@ -39,7 +39,7 @@ type StreamPlan struct {
 	Messages    uint64
 	Bytes       uint64 // of subjects, headers and payloads; where messages are lost, about
 	Consumers   int
-	ArchiveSize uint64       // bytes that will be sent
+	ArchiveSize uint64       // bytes that will be read from the repository, about as many as will be sent
 	Skip        bool         // it exists, and is left as it is
 	Warnings    []string     // what the server will do that the user may not expect
 	Conflicts   []Conflict   // why the server cannot take it
@@ -53,6 +53,7 @@ type StreamPlan struct {
 	state     archive.State            // of the stream when it was captured
 	config    jetstream.StreamSettings // for reading only: what is sent is the raw JSON
 	wanted    json.RawMessage          // the raw JSON of the configuration, as it shall be in the end
+	dead      *streamlog.Dead          // entries of its log that are not alive
 	stretches []stretch                // all of its messages
 	probed    bool                     // they were read
 	ids       []blob.ID                // of the messages that are sent
@@ -144,6 +145,9 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 		return err
 	}
 	if err := p.openHead(ctx, s); err != nil {
+		return err
+	}
+	if err := p.openDead(ctx, s); err != nil {
 		return err
 	}
 	if s.state, err = archive.ParseState(s.head.State); err != nil {

@@ -19,7 +19,7 @@ type Options struct {
 	Selection    streamlog.Selection
 	NoConsumers  bool           // restore streams without their consumers
 	SkipExisting bool           // leave out streams whose name is taken on the server, instead of refusing
-	SkipDamaged  bool           // restore what is whole of a stream of which something is lost, instead of leaving it out
+	SkipDamaged  bool           // restore what is whole of a stream of which something is lost, instead of leaving it out; never one whose dead are lost
 	Verify       bool           // read every restored message and consumer back and compare
 	Concurrency  int            // streams restored at a time; 0: as many as there are processors, at most four
 	Progress     func(Progress) // called from several goroutines, often; must be quick

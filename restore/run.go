@@ -83,7 +83,7 @@ type transfer struct {
 	tally archive.Tally
 	sent  uint64 // archive bytes
 	began time.Time
-	dead  uint64 // messages sent whose Nats-TTL had passed by then
+	past  uint64 // messages sent whose Nats-TTL had passed by then
 	notes []string
 
 	content uint64 // bytes of the subjects, headers and payloads of tally
@@ -115,7 +115,7 @@ func (t *transfer) run(ctx context.Context) error {
 	gone, err := t.attempt(ctx)
 	if gone && passes(err) && pause(ctx, reuseTime) == nil {
 		t.note("sent a second time, because of the server: %s", oneLine(err))
-		t.tally, t.content, t.sent, t.dead = archive.Tally{}, 0, 0, 0
+		t.tally, t.content, t.sent, t.past = archive.Tally{}, 0, 0, 0
 		_, err = t.attempt(ctx)
 	}
 	if err != nil {
@@ -238,33 +238,73 @@ func (t *transfer) write(out io.Writer, framed []byte) error {
 	return err
 }
 
-// sendMessages sends the blobs of the messages. A blob goes out when its entries were read and found in order.
+// batchSize is how many bytes of messages are sent in one piece: servers read blocks of 1 MiB two or three times faster than of 1 KiB.
+const batchSize = 1 << 20
+
+// sendMessages sends the messages that are alive, each when it was read whole and found in order.
 func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
-	next, stop := t.plan.blobs(ctx, t.s)
+	blobs, stop := t.plan.blobs(ctx, t.s)
 	defer stop()
-	var checked []byte // the blob that the reader has gone through
-	var unsent error
-	flush := func() error {
-		if checked != nil {
-			unsent = t.write(out, checked)
+	next := living(archive.NewMessageReader(archive.NewStoredReader(blobs), archive.Limits{}), t.s.dead)
+	b := &batch{t: t, out: out}
+	for {
+		m, err := next()
+		if errors.Is(err, io.EOF) {
+			break
 		}
-		checked = nil
-		return unsent
+		if err != nil {
+			return plainDamage(err)
+		}
+		t.count(m)
+		if err := b.add(m.Raw); err != nil {
+			return err
+		}
 	}
-	in := archive.NewMessageReader(archive.NewStoredReader(func() ([]byte, error) {
-		if err := flush(); err != nil {
-			return nil, err
-		}
-		framed, err := next()
-		checked = framed
-		return framed, err
-	}), archive.Limits{})
-	if err := t.readAll(in); unsent != nil {
-		return unsent // and not where in the archive that was
-	} else if err != nil {
+	if err := b.flush(); err != nil {
 		return err
 	}
 	return t.checkTally()
+}
+
+// batch gathers entries and sends them, framed.
+type batch struct {
+	t      *transfer
+	out    io.Writer
+	plain  []byte
+	framed []byte
+}
+
+// add takes an entry. A large one is sent alone.
+func (b *batch) add(entry []byte) error {
+	if len(b.plain)+len(entry) > batchSize {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	if len(entry) > batchSize {
+		return b.send(entry)
+	}
+	b.plain = append(b.plain, entry...)
+	return nil
+}
+
+func (b *batch) flush() error {
+	if len(b.plain) == 0 {
+		return nil
+	}
+	err := b.send(b.plain)
+	b.plain = b.plain[:0]
+	return err
+}
+
+func (b *batch) send(plain []byte) error {
+	for piece := range slices.Chunk(plain, archive.MaxBlock) {
+		b.framed = archive.AppendFrame(b.framed[:0], piece)
+		if err := b.t.write(b.out, b.framed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // blobs returns the framed blobs of a stream's messages one after the other, and then io.EOF. A blob is valid until the next call; stop frees what they need.
@@ -283,20 +323,12 @@ func (p *Plan) blobs(ctx context.Context, s *StreamPlan) (next func() ([]byte, e
 	}, stop
 }
 
-func (t *transfer) readAll(in *archive.MessageReader) error {
-	for {
-		m, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return plainDamage(err)
-		}
-		t.tally.Add(m)
-		t.content += uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
-		if expired(m, t.began) {
-			t.dead++
-		}
+// count adds a message that is sent.
+func (t *transfer) count(m *archive.Message) {
+	t.tally.Add(m)
+	t.content += uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
+	if expired(m, t.began) {
+		t.past++
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,7 @@ func (p *Plan) chart(ctx context.Context, s *StreamPlan) error {
 					return err
 				}
 			}
-			s.stretches = append(s.stretches, stretches(x)...)
+			s.stretches = append(s.stretches, s.stretchesOf(x)...)
 		}
 	}
 	for i := range s.stretches {
@@ -51,26 +52,6 @@ func (p *Plan) chart(ctx context.Context, s *StreamPlan) error {
 		}
 	}
 	return p.settle(s)
-}
-
-// stretches are the stretches of a section.
-func stretches(x streamlog.Section) []stretch {
-	whole := stretch{Loss: Loss{First: x.First, Last: x.Last, To: x.Latest, Reason: x.Err}}
-	switch {
-	case x.Part == nil:
-		return []stretch{whole}
-	case x.Err != nil:
-		whole.ids, whole.unread, whole.Reason = x.Part.Blobs, x.Err, nil
-		return []stretch{whole}
-	}
-	out := make([]stretch, len(x.Groups))
-	ids := x.Part.Blobs
-	for i, g := range x.Groups {
-		n := len(g.Blobs)
-		out[i] = stretch{Loss: lossOf(g), bytes: g.Bytes, ids: ids[:n:n]}
-		ids = ids[n:]
-	}
-	return out
 }
 
 // lossOf is what is lost with a group, without a reason.
@@ -112,14 +93,20 @@ func (s *StreamPlan) countRest() error {
 			unknown = append(unknown, x)
 		}
 	}
-	var most uint64 // that the unknown ones have room for
+	var least, most uint64 // that the unknown ones have
 	for _, x := range unknown {
-		most += x.Last - x.First + 1
+		most += s.room(x)
+		if s.dead == nil {
+			least++
+		}
 	}
-	if known+uint64(len(unknown)) > total || known+most < total {
+	if known+least > total || known+most < total {
 		return fmt.Errorf("stream %s: its parts hold %d messages, its document says %d: %w", s.Name, known, total, repo.ErrCorrupt)
 	}
-	if len(unknown) == 1 {
+	switch {
+	case known == total: // so nothing is alive in what is unknown
+		s.stretches = slices.DeleteFunc(s.stretches, func(x stretch) bool { return x.Messages == 0 })
+	case len(unknown) == 1:
 		unknown[0].Messages = total - known
 	}
 	return nil
@@ -227,7 +214,7 @@ func (p *Plan) probe(ctx context.Context, s *StreamPlan) error {
 		t.tally.Messages += x.Messages
 		t.report(func(r *Progress) { r.Stage = Probing })
 		g.Go(func() error {
-			err := p.probeStretch(gctx, x)
+			err := p.probeStretch(gctx, x, s.dead)
 			if gctx.Err() != nil {
 				return context.Cause(gctx)
 			}
@@ -238,12 +225,13 @@ func (p *Plan) probe(ctx context.Context, s *StreamPlan) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("stream %s: not begun: %w", s.Name, err)
 	}
+	s.stretches = slices.DeleteFunc(s.stretches, func(x stretch) bool { return x.ids == nil && !x.lost() }) // nothing in it is alive
 	s.probed = true
 	return p.settle(s)
 }
 
 // probeStretch returns why a stretch cannot be read. Of one of which it is lost what it holds, it finds that out.
-func (p *Plan) probeStretch(ctx context.Context, x *stretch) error {
+func (p *Plan) probeStretch(ctx context.Context, x *stretch, dead *streamlog.Dead) error {
 	var i int
 	var lost error
 	in := archive.NewMessageReader(archive.NewStoredReader(func() (framed []byte, err error) {
@@ -254,9 +242,10 @@ func (p *Plan) probeStretch(ctx context.Context, x *stretch) error {
 		i++
 		return framed, lost
 	}), archive.Limits{})
+	next := living(in, dead)
 	var seen archive.Tally
 	for {
-		m, err := in.Next()
+		m, err := next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -267,6 +256,13 @@ func (p *Plan) probeStretch(ctx context.Context, x *stretch) error {
 			return fmt.Errorf("%w: %w", repo.ErrCorrupt, err)
 		}
 		seen.Add(m)
+	}
+	if x.unread != nil && dead != nil { // those that are alive were only known to lie within
+		if seen.Messages == 0 {
+			x.ids = nil
+			return nil
+		}
+		x.First = max(x.First, seen.FirstSeq)
 	}
 	if seen.Messages == 0 || seen.FirstSeq != x.First || seen.LastSeq > x.Last || x.unread == nil && seen.Messages != x.Messages {
 		return fmt.Errorf("the repository gives %d messages, %d to %d: %w", seen.Messages, seen.FirstSeq, seen.LastSeq, repo.ErrCorrupt)

@@ -71,14 +71,14 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 	next, stop := p.blobs(ctx, s)
 	defer stop()
 	want := archive.NewMessageReader(archive.NewStoredReader(next), archive.Limits{})
-	return p.compareMessages(s, want, in, diff)
+	return p.compareMessages(s, living(want, s.dead), in.Next, diff)
 }
 
 // compareMessages goes through both archives side by side.
-func (p *Plan) compareMessages(s *StreamPlan, want *archive.MessageReader, got *archive.Reader, diff *DifferenceError) error {
+func (p *Plan) compareMessages(s *StreamPlan, want, got func() (*archive.Message, error), diff *DifferenceError) error {
 	t := &transfer{plan: p, s: s}
-	w, werr := want.Next()
-	g, gerr := got.Next()
+	w, werr := want()
+	g, gerr := got()
 	for {
 		if err := firstError(werr, gerr); err != nil {
 			return err
@@ -88,10 +88,10 @@ func (p *Plan) compareMessages(s *StreamPlan, want *archive.MessageReader, got *
 			return nil
 		case g == nil || w != nil && w.Seq < g.Seq:
 			diff.add("message %d is missing", w.Seq)
-			w, werr = want.Next()
+			w, werr = want()
 		case w == nil || g.Seq < w.Seq:
 			diff.add("message %d is there and not in the snapshot", g.Seq)
-			g, gerr = got.Next()
+			g, gerr = got()
 		default:
 			if !bytes.Equal(w.Raw, g.Raw) {
 				diff.add("message %d has another %s", w.Seq, differentPart(w, g))
@@ -101,8 +101,8 @@ func (p *Plan) compareMessages(s *StreamPlan, want *archive.MessageReader, got *
 			if t.tally.Messages%4096 == 0 {
 				t.report(func(p *Progress) { p.Stage = Verifying })
 			}
-			w, werr = want.Next()
-			g, gerr = got.Next()
+			w, werr = want()
+			g, gerr = got()
 		}
 	}
 }

@@ -179,7 +179,7 @@ var damageGroups = []damageGroup{
 			{name: "trees: a bit flipped in the header's length", do: func(x *exhibit) { x.edit(x.trees, flipAt(-2)) }, file: (*exhibit).treesFile, plain: 1, full: 1, advice: headerAdvice},
 		},
 	)},
-	{"Packs of data", "What is in a message is read only with `--read-data`. Lengths and headers of packs, and what streams say of themselves, are always compared.", slices.Concat(
+	{"Packs of data", "What is in a message is read only with `--read-data`. Lengths and headers of packs, and what streams say of themselves, are always compared. A stream's file `dead`, where it has one, is data too: it says what of the stored messages had been deleted, so that without it that stream is not restored, not even with `--skip-damaged`.", slices.Concat(
 		rotten("data", (*exhibit).dataFile, damageCase{plain: 1, full: 1, advice: packAdvice}, func(how string, c *damageCase) {
 			if how == "a bit flipped" || how == "its first 4 KiB zeroed" {
 				c.plain = 0

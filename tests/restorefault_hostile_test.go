@@ -28,6 +28,7 @@ type forgedStream struct {
 	name, config, state, head string
 	messages                  uint64 // by its document
 	seqs                      []uint64
+	dead                      []streamlog.Run // of these
 	consumers                 []archive.Consumer
 	change                    func(plain []byte) []byte // what is stored of the messages and of what lists them; nil: as it is
 }
@@ -73,6 +74,8 @@ func forge(t *testing.T, f forgedStream) string {
 		seqs = seqs[1:]
 		return archive.NewMessageReader(bytes.NewReader(raw), archive.Limits{}).Next()
 	})
+	must(t, err)
+	m.Dead, err = streamlog.SaveDead(t.Context(), forger{w, f.change}, nil, streamlog.NewDead(slices.Values(f.dead)))
 	must(t, err)
 	doc := &streamlog.Document{
 		Config: json.RawMessage(f.config), State: json.RawMessage(f.state),

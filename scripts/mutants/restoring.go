@@ -25,6 +25,27 @@ func restoring() []mutant {
 			pkg:     inTests, run: "^TestConsumersBelowTheFirstMessage$",
 		},
 		{
+			promise: "what was deleted is not restored",
+			file:    "restore/dead.go",
+			old:     "err != nil || !gone(m.Seq)",
+			new:     "err != nil || gone != nil",
+			pkg:     inTests, run: "^TestForgedDead$",
+		},
+		{
+			promise: "nothing is restored of a stream whose dead cannot be read",
+			file:    "restore/dead.go",
+			old:     "return fmt.Errorf(\"%w; that says which",
+			new:     "return nil; return fmt.Errorf(\"%w; that says which",
+			pkg:     inTests, run: "^TestForgedDead$",
+		},
+		{
+			promise: "a check wants every gap of a group with dead messages to be dead",
+			file:    "streamlog/checkdead.go",
+			old:     "if r, some := j.dead.Living(gap.First, gap.Last); some {",
+			new:     "if r, some := j.dead.Living(gap.First, gap.Last); false && some {",
+			pkg:     inStreamlog, run: "^TestCheckerFindsWhatDeadDoesNotAgreeWith$",
+		},
+		{
 			promise: "a stream of an earlier snapshot that was created anew is noticed",
 			file:    "backup/lineage.go",
 			old:     "if earlier.created.IsZero() || earlier.created.Equal(created) {",
