@@ -50,7 +50,7 @@ func useContexts(t *testing.T, selected string, contexts map[string]map[string]s
 	}
 }
 
-func writeFile(t *testing.T, path string, data []byte) string {
+func writeFile(t testing.TB, path string, data []byte) string {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
@@ -276,7 +276,7 @@ func TestConnectWithTLS(t *testing.T) {
 }
 
 // selfSigned writes a certificate for 127.0.0.1 and its key.
-func selfSigned(t *testing.T) (certificate, key string) {
+func selfSigned(t testing.TB) (certificate, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

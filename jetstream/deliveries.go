@@ -52,13 +52,13 @@ type deliveries struct {
 	in       *intake       // nil: there is no consumer
 	name     string        // of the consumer
 	batch    []arrival
-	at       int // in batch, the next to be read
-	number   uint64
-	next     uint64 // the least sequence that may come
-	since    time.Time
-	replaced int
-	again    *asker // asks once more for messages whose headers no tap kept; nil until there is one
-	asked    int    // in batch, the next to be looked at for that
+	at       int       // in batch, the next to be read
+	number   uint64    // of deliveries of this consumer so far
+	next     uint64    // the least sequence that may come
+	since    time.Time // when waiting for a message began; zero: nobody waits
+	replaced int       // how often a consumer was replaced that lost deliveries, or made none
+	again    *asker    // asks once more for messages whose headers no tap kept; nil until there is one
+	asked    int       // in batch, the next to be looked at for that
 }
 
 // newDeliveries does not create a consumer yet.

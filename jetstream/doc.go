@@ -10,6 +10,9 @@
 // and consumers, takes snapshots and restores them. What the archive's bytes mean is package archive's business, but for
 // their S2 framing, at whose seams a restore that has to wait puts padding.
 //
+// [Conn.Message] gives one message and [Conn.Fetch] those of a range of sequences, byte for byte as a snapshot would: for who has the
+// rest of a stream already.
+//
 // Configurations and states travel as the raw JSON that the server sent: fields that this package does not know survive.
 // The typed fields of [StreamInfo] and [ConsumerInfo] are for reading.
 //
@@ -23,6 +26,6 @@
 // # Lost connections
 //
 // A Conn reconnects by itself, for as long as it takes, but nothing that was under way goes on as if nothing had
-// happened: requests, snapshots and restores fail at once with [ErrConnectionLost], and nothing published meanwhile is
+// happened: requests, snapshots, fetches and restores fail at once with [ErrConnectionLost], and nothing published meanwhile is
 // kept back for later. What is asked next waits for the connection, within its timeout.
 package jetstream

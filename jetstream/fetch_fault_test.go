@@ -27,8 +27,8 @@ func fetching(t *testing.T, way jetstream.FetchWay, idle time.Duration) (*natsd.
 	t.Helper()
 	server := serve(t, natsd.Options{})
 	js := fill(t, server.URL())
-	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
-	publish(t, js, "s", 8_000, 1_000)
+	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: nats.MemoryStorage})
+	publish(t, js, "s", 4_000, 1_000)
 	c := connect(t, jetstream.Config{Servers: server.URL()})
 	f, err := c.Fetch(t.Context(), "S", 1, math.MaxUint64, jetstream.FetchOptions{Way: way, IdleTimeout: idle})
 	if err != nil {
@@ -55,12 +55,12 @@ func TestFetchOfAStreamThatShrinks(t *testing.T) {
 	checkLeaks(t)
 	inBothWays(t, func(t *testing.T, way jetstream.FetchWay) {
 		_, js, _, f := fetching(t, way, time.Minute)
-		for _, seq := range []uint64{11, 200, 7_500, 8_000} {
+		for _, seq := range []uint64{11, 200, 3_750, 4_000} {
 			if err := js.DeleteMsg("S", seq); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := js.PurgeStream("S", &nats.StreamPurgeRequest{Sequence: 7_000}); err != nil {
+		if err := js.PurgeStream("S", &nats.StreamPurgeRequest{Sequence: 3_500}); err != nil {
 			t.Fatal(err)
 		}
 		publish(t, js, "s", 10, 10) // not of the range
@@ -70,11 +70,11 @@ func TestFetchOfAStreamThatShrinks(t *testing.T) {
 		}
 		var late []uint64
 		for _, one := range raw {
-			if seq := sequenceOf(t, one); seq >= 7_000 {
+			if seq := sequenceOf(t, one); seq >= 3_500 {
 				late = append(late, seq)
 			}
 		}
-		if len(raw) > 7_900 || len(late) != 999 || late[0] != 7_000 || late[998] != 7_999 || slices.Contains(late, 7_500) {
+		if len(raw) > 3_900 || len(late) != 499 || late[0] != 3_500 || late[498] != 3_999 || slices.Contains(late, 3_750) {
 			t.Errorf("%d messages, %d of them left", len(raw), len(late))
 		}
 		noConsumers(t, js, "S")
@@ -122,10 +122,10 @@ func TestFetchOverARestart(t *testing.T) {
 		first := serve(t, natsd.Options{StoreDir: dir})
 		js := fill(t, first.URL())
 		addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
-		publish(t, js, "s", 8_000, 1_000)
+		publish(t, js, "s", 4_000, 1_000)
 		c := connect(t, jetstream.Config{Servers: first.URL(), Timeout: 20 * time.Second})
 		want := stored(t, c, "S", 0, math.MaxUint64)
-		f, err := c.Fetch(t.Context(), "S", 1, 8_000, jetstream.FetchOptions{Way: way})
+		f, err := c.Fetch(t.Context(), "S", 1, 4_000, jetstream.FetchOptions{Way: way})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,11 +143,11 @@ func TestFetchOverARestart(t *testing.T) {
 			got = append(got, raw...)
 			f.Close()
 		})
-		if len(got) == 8_000 {
+		if len(got) == 4_000 {
 			t.Fatal("all messages came before the server went away")
 		}
 		second := serve(t, natsd.Options{StoreDir: dir, Port: portOf(t, first.URL())})
-		raw, err := fetched(t.Context(), c, "S", sequenceOf(t, got[len(got)-1])+1, 8_000, jetstream.FetchOptions{Way: way})
+		raw, err := fetched(t.Context(), c, "S", sequenceOf(t, got[len(got)-1])+1, 4_000, jetstream.FetchOptions{Way: way})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +164,7 @@ func TestFetchAfterALineProvedSlow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, natsd.Options{MaxPayload: 8 << 20})
 			js := fill(t, server.URL())
-			addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+			addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: nats.MemoryStorage})
 			publish(t, js, "s", 10<<20/size, size)
 			c := connect(t, jetstream.Config{Servers: server.URL()})
 			want := stored(t, c, "S", 0, math.MaxUint64)
@@ -215,11 +215,11 @@ func TestFetchOverACutLine(t *testing.T) {
 	inBothWays(t, func(t *testing.T, way jetstream.FetchWay) {
 		server := serve(t, natsd.Options{})
 		js := fill(t, server.URL())
-		addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
-		publish(t, js, "s", 8_000, 1_000)
+		addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: nats.MemoryStorage})
+		publish(t, js, "s", 4_000, 1_000)
 		line, cut := cuttable(t, server.URL())
 		c := connect(t, jetstream.Config{Servers: line, Timeout: time.Second})
-		f, err := c.Fetch(t.Context(), "S", 1, 8_000, jetstream.FetchOptions{Way: way, IdleTimeout: time.Minute})
+		f, err := c.Fetch(t.Context(), "S", 1, 4_000, jetstream.FetchOptions{Way: way, IdleTimeout: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,12 +276,12 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	checkLeaks(t)
 	server := serve(t, natsd.Options{})
 	js := fill(t, server.URL())
-	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
-	publish(t, js, "s", 8_000, 1_000)
+	addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: nats.MemoryStorage})
+	publish(t, js, "s", 4_000, 1_000)
 	c := connect(t, jetstream.Config{Servers: server.URL()})
 	inBothWays(t, func(t *testing.T, way jetstream.FetchWay) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		f, err := c.Fetch(ctx, "S", 1, 8_000, jetstream.FetchOptions{Way: way})
+		f, err := c.Fetch(ctx, "S", 1, 4_000, jetstream.FetchOptions{Way: way})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -690,7 +690,7 @@ func TestFetchByASlowReader(t *testing.T) {
 	_, js, _, f := fetching(t, jetstream.ByConsumer, 3*time.Second)
 	time.Sleep(3500 * time.Millisecond) // what is tested
 	raw, err := rest(f)
-	if err != nil || len(raw) != 7_990 {
+	if err != nil || len(raw) != 3_990 {
 		t.Errorf("%d messages, %v", len(raw), err)
 	}
 	noConsumers(t, js, "S")
