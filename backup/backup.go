@@ -30,12 +30,32 @@ var ErrNoStreams = errors.New("no streams to back up")
 // errOldServer: only since 2.15 are snapshots archives of messages.
 var errOldServer = errors.New("needs nats-server 2.15 or newer")
 
+// Mode says how a stream is captured of which an earlier snapshot holds something.
+type Mode string
+
+// Modes of capture.
+const (
+	ModeAuto        Mode = ""            // as an increment, unless reading the whole stream is better or needed
+	ModeFull        Mode = "full"        // whole
+	ModeIncremental Mode = "incremental" // as an increment, or not at all
+)
+
+// Ways that messages came. Part of what users see.
+const (
+	WaySnapshot = "snapshot" // the whole stream, by the server's snapshot API
+	WayConsumer = "consumer" // those that were new, by an ephemeral consumer
+	WayGet      = "get"      // those that were new, each asked for
+	WayNone     = "none"     // none was new
+)
+
 // Options says what to back up, and how. The zero value of each field works.
 type Options struct {
 	Selection   streamlog.Selection
 	Host        string         // groups snapshots; empty: the cluster's name, the server's name, or its address
 	Tags        []string       // of the snapshot
 	NoConsumers bool           // leave consumers out
+	Mode        Mode           // whether earlier snapshots are gone on from
+	SkipSame    bool           // save no snapshot that is as the one before
 	Concurrency int            // streams captured at a time; 0: as many as there are processors, at most four
 	Time        time.Time      // of the snapshot; zero: when the run began
 	IdleTimeout time.Duration  // how long a server may send nothing; 0: the default of package jetstream
@@ -60,6 +80,7 @@ type Progress struct {
 type Result struct {
 	Snapshot *snapshot.Snapshot
 	ID       storage.ID // zero where nothing was saved
+	Same     storage.ID // the earlier snapshot that holds all of this already, and in place of which none was saved; zero: one was
 	Account  string
 	Streams  []StreamResult // in the order of their names
 	Stats    repo.WriteStats
@@ -86,6 +107,14 @@ type StreamResult struct {
 	Captured  time.Time
 	Took      time.Duration
 	Err       error // why it is not in the snapshot
+
+	Way       string     // how its messages came
+	Received  uint64     // bytes that the server sent for it, about
+	New       uint64     // messages that came
+	Parent    storage.ID // the snapshot that it goes on from; zero: it was read whole
+	Through   uint64     // the last sequence that both hold
+	Whole     string     // why it was read whole, though an earlier snapshot holds it; empty: it was not
+	Unchanged bool       // it is, to the byte, what the parent holds
 }
 
 // Failed are the streams that are not in the snapshot, or not whole.
@@ -171,6 +200,10 @@ func (b *run) run(ctx context.Context, r *repo.Repo, streams []*jetstream.Stream
 		return nil, err
 	}
 	res := &Result{Account: b.account.Name, Began: b.began, Unread: unread}
+	var same storage.ID
+	if b.o.SkipSame {
+		same = b.same(ctx, captures)
+	}
 	for _, c := range captures {
 		res.Streams = append(res.Streams, c.StreamResult)
 	}
@@ -178,11 +211,16 @@ func (b *run) run(ctx context.Context, r *repo.Repo, streams []*jetstream.Stream
 		res.Took = time.Since(b.began)
 		return res, err
 	}
+	if same != (storage.ID{}) {
+		res.Same, res.Took = same, time.Since(b.began)
+		return res, nil
+	}
 	root, _, err := streamlog.SaveAccount(ctx, b.w, b.describeAccount(res.Streams), nodes(captures), b.snapshotTime())
 	if err != nil {
 		return nil, err
 	}
 	res.Snapshot = b.snapshot()
+	res.Snapshot.Parent = b.parent(res.Streams)
 	res.Snapshot.Tree = root
 	res.Snapshot.Summary = b.summary(res.Streams)
 	if res.ID, err = b.w.Commit(ctx, res.Snapshot); err != nil {

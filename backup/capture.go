@@ -12,6 +12,7 @@ import (
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"
+	"jetsam/storage"
 	"jetsam/streamlog"
 )
 
@@ -50,14 +51,14 @@ func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 	if b.outage.over(b.patience()) && !b.conn.Connected() {
 		return nil, fmt.Errorf("not tried, the server has been away for more than %v: %w", b.patience(), jetstream.ErrConnectionLost)
 	}
-	first, err := b.captureOnce(ctx, name, false)
+	first, err := b.attempt(ctx, name, true, false)
 	if err == nil && first.Torn == "" || ctx.Err() != nil || final(err) {
 		return first, err
 	}
 	if errors.Is(err, jetstream.ErrUnreachable) {
 		b.awaitServer(ctx, name)
 	}
-	second, err2 := b.captureOnce(ctx, name, true)
+	second, err2 := b.attempt(ctx, name, first == nil, true)
 	switch {
 	case err2 == nil:
 		second.Retried = whyAgain(first, err)
@@ -70,6 +71,30 @@ func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 		return nil, fmt.Errorf("%w (the first attempt: %w)", err2, err)
 	}
 	return nil, err2
+}
+
+// attempt captures a stream. The first one, and another after one that broke off, may be an increment; a torn one is made good by reading the whole.
+// again says that there will be no other.
+func (b *run) attempt(ctx context.Context, name string, mayIncrement, again bool) (*capture, error) {
+	if b.ancestors[name].snapshot == (storage.ID{}) {
+		if b.o.Mode == ModeIncremental {
+			return nil, errNoAncestor
+		}
+		return b.captureOnce(ctx, name, again)
+	}
+	if b.o.Mode == ModeFull || !mayIncrement && b.o.Mode != ModeIncremental {
+		return b.captureOnce(ctx, name, again)
+	}
+	c, err := b.captureIncrement(ctx, name)
+	var denied *jetstream.PermissionError // a full capture needs other permissions, as older versions did
+	if err == nil || b.o.Mode == ModeIncremental || !needsFull(err) && !errors.As(err, &denied) {
+		return c, err
+	}
+	why := err.Error()
+	if c, err = b.captureOnce(ctx, name, again); err == nil {
+		c.Whole = why
+	}
+	return c, err
 }
 
 // whyAgain says what was wrong with a first attempt.
@@ -88,7 +113,7 @@ func fatal(err error) bool {
 // final says whether trying again cannot help.
 func final(err error) bool {
 	var denied *jetstream.PermissionError
-	return fatal(err) || errors.As(err, &denied) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrProtocol)
+	return fatal(err) || needsFull(err) || errors.Is(err, errNoAncestor) || errors.As(err, &denied) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrProtocol)
 }
 
 // errRecreated: which of the two streams was captured cannot be told.
@@ -126,7 +151,7 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	}
 	c := &capture{StreamResult: StreamResult{
 		Name: name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers), Captured: began,
-		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, state),
+		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, state), Way: WaySnapshot, New: m.Count, Received: source.n,
 	}}
 	v, err := b.judge(ctx, before, state, m, g)
 	if err != nil {
@@ -142,11 +167,13 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 // tap remembers why a snapshot ended. Where in the archive that was noticed says nothing: what was read by then waits in buffers.
 type tap struct {
 	r   io.Reader
+	n   uint64 // bytes
 	err error
 }
 
 func (t *tap) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
+	t.n += uint64(n)
 	if err != nil && err != io.EOF {
 		t.err = err
 	}

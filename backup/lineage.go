@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/blob"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"
@@ -20,6 +21,8 @@ const maxAncestors = 32
 // ancestor says what an earlier snapshot holds under a stream's name.
 type ancestor struct {
 	snapshot storage.ID
+	taken    time.Time // the snapshot
+	tree     blob.ID   // its root
 	created  time.Time // the stream
 }
 
@@ -55,7 +58,7 @@ func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (
 		}
 		for _, c := range a.Captured {
 			if _, known := found[c.Name]; wanted[c.Name] && !known && !c.Created.IsZero() {
-				found[c.Name] = ancestor{all[i].ID(), c.Created}
+				found[c.Name] = ancestor{all[i].ID(), all[i].Time, all[i].Tree, c.Created}
 			}
 		}
 	}
@@ -84,4 +87,39 @@ func recreated(earlier ancestor, created time.Time, state archive.State) string 
 	}
 	return fmt.Sprintf("%s: it was created at %s, the one in snapshot %s at %s",
 		how, created.UTC().Format(time.RFC3339), earlier.snapshot.Short(), earlier.created.UTC().Format(time.RFC3339))
+}
+
+// parent is the newest of the snapshots that streams go on from.
+func (b *run) parent(streams []StreamResult) (id storage.ID) {
+	var taken time.Time
+	for _, s := range streams {
+		if a := b.ancestors[s.Name]; s.Parent != (storage.ID{}) && s.Err == nil && !a.taken.Before(taken) {
+			id, taken = a.snapshot, a.taken
+		}
+	}
+	return id
+}
+
+// same is the earlier snapshot that holds exactly what was captured; zero if there is none.
+func (b *run) same(ctx context.Context, captures []*capture) storage.ID {
+	first := b.ancestors[captures[0].Name]
+	for _, c := range captures {
+		if b.ancestors[c.Name].snapshot != first.snapshot || !b.unchanged(ctx, c) {
+			return storage.ID{}
+		}
+	}
+	held, err := streamlog.Names(ctx, b.w.Reader(), first.tree)
+	if err != nil || len(held) != len(captures) {
+		return storage.ID{}
+	}
+	return first.snapshot
+}
+
+// unchanged says whether a stream's directory is the one in the earlier snapshot, also where the stream was read whole, as an empty one is.
+func (b *run) unchanged(ctx context.Context, c *capture) bool {
+	if !c.Unchanged && c.Err == nil {
+		s, err := streamlog.OpenStream(ctx, b.w.Reader(), b.ancestors[c.Name].tree, c.Name)
+		c.Unchanged = err == nil && s.Node().Subtree == c.node.Subtree
+	}
+	return c.Unchanged
 }

@@ -70,8 +70,13 @@ func reconcile(state archive.State, m *streamlog.Messages, g *gaps, now archive.
 		removed: missing,
 		torn: fmt.Sprintf("%s purged, deleted or expired while the stream was read, and so were some that had come: "+
 			"what was captured is not the stream as it was at one time", messages(missing)),
-		usual: settings.AllowMessageTTL || settings.Retention == "interest" || settings.Retention == "workqueue",
+		usual: lossy(settings),
 	}
+}
+
+// lossy says whether a stream loses messages by its own rules all the time.
+func lossy(settings jetstream.StreamSettings) bool {
+	return settings.AllowMessageTTL || settings.Retention == "interest" || settings.Retention == "workqueue"
 }
 
 func wentBack(missing uint64, state, now archive.State) string {

@@ -13,6 +13,7 @@ import (
 	"jetsam/restore"
 	"jetsam/secret"
 	"jetsam/snapshot"
+	"jetsam/storage"
 )
 
 // startGuarded starts a server with the users of the page's example.
@@ -45,14 +46,23 @@ func TestDocumentedPermissions(t *testing.T) {
 	from, to := startGuarded(t), startGuarded(t)
 	s, err := shop.Open(t.Context(), appURL(from), 1)
 	must(t, err)
+	defer s.Close()
 	must(t, s.Trade(t.Context(), 200))
-	s.Close()
 
 	r, _ := newRepo(t, repo.Options{})
 	done, err := backup.Run(t.Context(), connectAs(t, from, "backup"), r, backup.Options{Selection: allStreams})
 	must(t, err)
 	if len(done.Failed()) > 0 || done.Account != "$G" {
 		t.Fatalf("backup of account %q, failed: %+v", done.Account, done.Failed())
+	}
+
+	must(t, s.Trade(t.Context(), 50))
+	done, err = backup.Run(t.Context(), connectAs(t, from, "backup"), r, backup.Options{Selection: allStreams})
+	must(t, err)
+	for _, x := range done.Streams {
+		if x.Name == "ORDERS" && x.Way != backup.WayConsumer {
+			t.Errorf("captured by %s: %s", x.Way, x.Whole)
+		}
 	}
 
 	rd, err := r.LoadIndex(t.Context(), nil)
@@ -78,5 +88,51 @@ func TestDocumentedPermissions(t *testing.T) {
 	must(t, err)
 	for _, difference := range shop.Diff(lost, back) {
 		t.Error(difference)
+	}
+}
+
+// TestLessThanTheDocumentedPermissions: a user who may not make consumers, or may not ask for messages, backs up all the same.
+func TestLessThanTheDocumentedPermissions(t *testing.T) {
+	t.Parallel()
+	whole := doctest.Example(t, "docs/getting-started.md", "permissions")
+	lines := strings.Split(whole, "\n")
+	without := func(text string) string {
+		var out []string
+		for _, l := range lines {
+			if !strings.Contains(l, text) {
+				out = append(out, l)
+			}
+		}
+		if len(out) != len(lines)-1 {
+			t.Fatalf("%d lines have %s", len(lines)-len(out), text)
+		}
+		return strings.Join(out, "\n")
+	}
+	for text, way := range map[string]string{"CONSUMER.CREATE": backup.WayGet, "STREAM.MSG.GET": backup.WaySnapshot} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			srv, err := natsd.Start(natsd.Options{StoreDir: t.TempDir(), Config: without(text)})
+			must(t, err)
+			t.Cleanup(srv.Shutdown)
+			s, err := shop.Open(t.Context(), appURL(srv), 1)
+			must(t, err)
+			defer s.Close()
+			must(t, s.Trade(t.Context(), 200))
+			r, _ := newRepo(t, repo.Options{})
+			for range 2 {
+				done, err := backup.Run(t.Context(), connectAs(t, srv, "backup"), r, backup.Options{Selection: allStreams})
+				must(t, err)
+				if len(done.Failed()) > 0 {
+					t.Fatalf("failed: %+v", done.Failed())
+				}
+				for _, x := range done.Streams {
+					if x.Name == "ORDERS" && x.Parent != (storage.ID{}) && x.Way != way {
+						t.Errorf("captured by %s, want %s: %s", x.Way, way, x.Whole)
+					}
+					t.Log(x.Name, x.Way, x.New, x.Whole)
+				}
+				must(t, s.Trade(t.Context(), 30))
+			}
+		})
 	}
 }

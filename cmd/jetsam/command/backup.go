@@ -12,6 +12,7 @@ import (
 	"jetsam/backup"
 	"jetsam/jetstream"
 	"jetsam/repo"
+	"jetsam/storage"
 )
 
 // backedUpReport is what became of one stream.
@@ -23,19 +24,27 @@ type backedUpReport struct {
 	FirstSeq    uint64  `json:"first_seq"`
 	LastSeq     uint64  `json:"last_seq"`
 	Consumers   int     `json:"consumers"`
-	Added       uint64  `json:"bytes_added"`         // stored, after compression and encryption
-	Removed     uint64  `json:"removed,omitempty"`   // messages that the server removed meanwhile
-	Torn        string  `json:"torn,omitempty"`      // why it is not the stream as it was at one time
-	Retried     string  `json:"retried,omitempty"`   // why it was read twice
-	Recreated   string  `json:"recreated,omitempty"` // that it is not the stream which an earlier snapshot holds under its name
+	Added       uint64  `json:"bytes_added"`              // stored, after compression and encryption
+	Removed     uint64  `json:"removed,omitempty"`        // messages that the server removed meanwhile
+	Torn        string  `json:"torn,omitempty"`           // why it is not the stream as it was at one time
+	Retried     string  `json:"retried,omitempty"`        // why it was read twice
+	Recreated   string  `json:"recreated,omitempty"`      // that it is not the stream which an earlier snapshot holds under its name
+	Way         string  `json:"way,omitempty"`            // how its messages came: snapshot, consumer, get or none
+	New         uint64  `json:"new_messages"`             // that came
+	Received    uint64  `json:"bytes_received"`           // from the server, about
+	Parent      string  `json:"continues_from,omitempty"` // the snapshot that it goes on from
+	Through     uint64  `json:"continues_seq,omitempty"`  // the last sequence that both hold
+	Whole       string  `json:"whole,omitempty"`          // why it was read whole, though an earlier snapshot holds it
+	Unchanged   bool    `json:"unchanged,omitempty"`
 	Seconds     float64 `json:"seconds"`
 	Error       string  `json:"error,omitempty"` // why it is not in the snapshot
 }
 
 // backupReport is what a run did.
 type backupReport struct {
-	MessageType string    `json:"message_type"` // "summary"
-	ID          string    `json:"snapshot_id"`
+	MessageType string    `json:"message_type"`        // "summary"
+	ID          string    `json:"snapshot_id"`         // the earlier one where Unchanged is set
+	Unchanged   bool      `json:"unchanged,omitempty"` // nothing was saved, because that snapshot holds all of it
 	Parent      string    `json:"parent,omitempty"`
 	Time        time.Time `json:"time"`
 	Host        string    `json:"host"`
@@ -51,14 +60,23 @@ type backupReport struct {
 }
 
 func newBackupReport(res *backup.Result) *backupReport {
-	r := &backupReport{
-		MessageType: "summary", ID: res.ID.String(), Time: res.Snapshot.Time, Host: res.Snapshot.Hostname,
-		Account: res.Account, Seconds: res.Took.Seconds(), Added: res.Stats.AddedBytes(),
+	r := &backupReport{MessageType: "summary", ID: res.ID.String(), Account: res.Account, Seconds: res.Took.Seconds(), Added: res.Stats.AddedBytes()}
+	if sn := res.Snapshot; sn != nil {
+		r.Time, r.Host = sn.Time, sn.Hostname
+		if sn.Parent != (storage.ID{}) {
+			r.Parent = sn.Parent.String()
+		}
+	} else {
+		r.ID, r.Unchanged, r.Time = res.Same.String(), true, res.Began
 	}
 	for _, s := range res.Streams {
 		report := backedUpReport{
 			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
 			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Recreated: s.Recreated, Seconds: s.Took.Seconds(),
+			Way: s.Way, New: s.New, Received: s.Received, Through: s.Through, Whole: s.Whole, Unchanged: s.Unchanged,
+		}
+		if s.Parent != (storage.ID{}) {
+			report.Parent = s.Parent.String()
 		}
 		if s.Err != nil {
 			report.Error = s.Err.Error()
@@ -74,22 +92,34 @@ func newBackupReport(res *backup.Result) *backupReport {
 }
 
 func (r *backupReport) text(o *output) {
-	l := newListing("Stream", "Messages>", "Size>", "Added>", "Consumers>", "")
+	l := newListing("Stream", "Messages>", "Size>", "New>", "Received>", "Added>", "Consumers>", "")
 	for _, s := range r.streams {
-		switch {
-		case s.Error != "":
-			l.row(s.Name, "", "", "", "", "FAILED")
-		case s.Torn != "":
-			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "TORN")
-		case s.Recreated != "":
-			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "recreated")
-		default:
-			l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatSize(s.Added), s.Consumers, "")
+		if s.Error != "" {
+			l.row(s.Name, "", "", "", "", "", "", "FAILED")
+			continue
 		}
+		l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), formatCount(s.New), formatSize(s.Received), formatSize(s.Added), s.Consumers, s.remark())
 	}
 	o.table(l)
+	if r.Unchanged {
+		o.printf("nothing changed since snapshot %s, which holds all of it: no snapshot was saved; took %s\n", r.ID[:10], took(r.Seconds))
+		return
+	}
 	o.printf("snapshot %s saved: %s, %s messages, %s; added %s to the repository in %s\n",
 		r.ID[:10], plural(r.Streams, "stream"), formatCount(r.Messages), formatSize(r.Bytes), formatSize(r.Added), took(r.Seconds))
+}
+
+// remark is what stands out of a stream that was backed up.
+func (s *backedUpReport) remark() string {
+	switch {
+	case s.Torn != "":
+		return "TORN"
+	case s.Recreated != "":
+		return "recreated"
+	case s.Unchanged:
+		return "unchanged"
+	}
+	return ""
 }
 
 func (p *program) backupCommand() *cli.Command {
@@ -98,11 +128,15 @@ func (p *program) backupCommand() *cli.Command {
 		Usage:     "back up streams: one snapshot a run",
 		ArgsUsage: "[STREAM…]",
 		Description: "Streams are chosen by name or glob ('KV_*'), or with --all. Of each, the snapshot holds configuration, state, messages\n" +
-			"and consumers. A stream that cannot be read is reported, the others are kept, and the exit code is 3.",
+			"and consumers. A stream that cannot be read is reported, the others are kept, and the exit code is 3.\n\n" +
+			"Where an earlier snapshot of the same host and account holds a stream, only what changed since is read from the server and\n" +
+			"stored; every snapshot restores by itself all the same. --verbose says how each stream was read.",
 		Flags: append(selectionFlags(),
 			&cli.StringSliceFlag{Name: "tag", Usage: "add `TAG[,TAG…]` to the snapshot"},
 			&cli.StringFlag{Name: "host", Usage: "call the source `NAME` instead of by its cluster's or server's name; snapshots are grouped by it"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
+			&cli.StringFlag{Name: "mode", Value: "auto", Usage: "`MODE` full reads every stream whole, incremental none, auto what is less work"},
+			&cli.BoolFlag{Name: "skip-if-unchanged", DisableDefaultText: true, Usage: "save no snapshot where the one before holds all of it"},
 			&cli.IntFlag{Name: "concurrency", Usage: "capture `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
 			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of now"},
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be backed up, and stop there"},
@@ -140,6 +174,14 @@ func (p *program) backupOptions(c *cli.Context) (backup.Options, error) {
 	o := backup.Options{Selection: sel, Host: c.String("host"), Tags: splitTags(c.StringSlice("tag")), NoConsumers: c.Bool("no-consumers")}
 	if o.Concurrency, err = concurrency(c); err != nil {
 		return o, err
+	}
+	o.SkipSame = c.Bool("skip-if-unchanged")
+	switch mode := c.String("mode"); mode {
+	case "auto":
+	case "full", "incremental":
+		o.Mode = backup.Mode(mode)
+	default:
+		return o, usagef("--mode %q is none; it is auto, full or incremental", mode)
 	}
 	if text := c.String("time"); text != "" {
 		if o.Time, err = parseTime(text, p.now()); err != nil {
@@ -246,12 +288,29 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 		case s.Removed > 0:
 			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
 		}
+		p.tellWay(s)
 		if s.Recreated != "" {
 			p.out.warn("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one; the earlier snapshots still restore the old one", s.Name, s.Recreated)
 		}
 		if s.Err == nil && s.LastSeq >= lostSequence {
 			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)
 		}
+	}
+}
+
+// tellWay says how a stream was read.
+func (p *program) tellWay(s backup.StreamResult) {
+	switch {
+	case s.Err != nil:
+	case s.Whole != "":
+		p.out.detail("stream %s was read whole, %s: %s", s.Name, formatSize(s.Received), s.Whole)
+	case s.Parent == (storage.ID{}):
+		p.out.detail("stream %s was read whole, %s", s.Name, formatSize(s.Received))
+	case s.Way == backup.WayNone:
+		p.out.detail("stream %s goes on from snapshot %s at sequence %d; nothing new, %s received", s.Name, s.Parent.Short(), s.Through, formatSize(s.Received))
+	default:
+		p.out.detail("stream %s goes on from snapshot %s at sequence %d: %s new, by %s, %s received",
+			s.Name, s.Parent.Short(), s.Through, plural(s.New, "message"), map[string]string{backup.WayConsumer: "a consumer", backup.WayGet: "asking for each"}[s.Way], formatSize(s.Received))
 	}
 }
 

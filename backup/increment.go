@@ -1,0 +1,503 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"jetsam/jetstream"
+	"jetsam/jetstream/archive"
+	"jetsam/streamlog"
+)
+
+// An increment goes on from the log of an earlier snapshot: it asks which messages died since, fetches those that came, and keeps the rest.
+
+// errMuchNew: reading the whole stream is less work.
+var errMuchNew = errors.New("much of the stream is new")
+
+const (
+	// muchNew is the share of a stream's messages, as one in so many, from which on they are read with the whole stream; fewNew is a number
+	// of messages that is never much.
+	muchNew = 4
+	fewNew  = 1000
+	// fewToGet is how many messages are asked for one by one where nothing else is allowed.
+	fewToGet = 50_000
+)
+
+// errNoAncestor: there is nothing to go on from.
+var errNoAncestor = errors.New("no earlier snapshot holds it, so that there is nothing to go on from")
+
+// needsFull says whether a full capture may do what an increment cannot.
+func needsFull(err error) bool {
+	return errors.Is(err, streamlog.ErrUnfit) || errors.Is(err, errMuchNew)
+}
+
+// increment is the capture of what a stream has become since an earlier snapshot.
+type increment struct {
+	b      *run
+	name   string
+	parent ancestor
+	log    *streamlog.Log
+
+	head     *archive.Head
+	info     *jetstream.StreamInfo // the stream, as it is captured
+	through  uint64                // the last message that the log and the stream have in common
+	dead     *streamlog.Dead       // what the stream does not have up to its last sequence
+	same     bool                  // of the log's messages none died: dead is not known
+	want     uint64                // messages that came
+	received uint64
+	way      string
+}
+
+// captureIncrement captures a stream as the continuation of an earlier snapshot's log. It is streamlog.ErrUnfit or errMuchNew where the
+// whole stream must, or had better, be read.
+func (b *run) captureIncrement(ctx context.Context, name string) (*capture, error) {
+	i := &increment{b: b, name: name, parent: b.ancestors[name]}
+	began := time.Now()
+	if err := i.prepare(ctx); err != nil {
+		return nil, err
+	}
+	g := newGaps(i.through + 1)
+	m, err := i.fetch(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	v, err := i.judge(ctx, m, g)
+	if err != nil {
+		return nil, err
+	}
+	live := i.info.Messages - (i.want - m.Came.Count)
+	c := &capture{StreamResult: StreamResult{
+		Name: name, Messages: live, Bytes: i.contentOf(live), FirstSeq: i.info.FirstSeq, Consumers: len(i.head.Consumers), Captured: began,
+		Created: i.info.Created, Recreated: i.recreated(), Removed: v.removed, Torn: v.torn, Way: i.way, Parent: i.parent.snapshot, Through: i.through, New: m.Came.Count, Received: i.received,
+	}}
+	switch {
+	case live == 0:
+		c.FirstSeq = 0
+	case m.Came.Count > 0:
+		c.LastSeq = m.Came.Last
+	default:
+		c.LastSeq = i.through
+	}
+	if same, err := i.unchanged(ctx, c); same || err != nil {
+		return c, err
+	}
+	return c, i.save(ctx, c, m)
+}
+
+// recreated says that the stream is not the one that the earlier snapshot holds, although it goes on from there.
+func (i *increment) recreated() string {
+	state, err := archive.ParseState(i.info.State)
+	if err != nil {
+		return ""
+	}
+	return recreated(i.parent, i.info.Created, state)
+}
+
+// unchanged finds out whether the stream is, to the byte, what the earlier snapshot holds. Then that directory is taken as it is.
+func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
+	was := i.log.Stream.Document
+	if i.want > 0 || !i.same || c.Torn != "" || c.Recreated != was.Jetsam.Recreated || !c.Created.Equal(was.Jetsam.Created) ||
+		!bytes.Equal(was.Config, i.info.Config) || !sameCounts(was.State, i.info.State) {
+		return false, nil
+	}
+	head, err := i.log.Stream.Head(ctx)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
+	}
+	if !slices.EqualFunc(head.Consumers, i.head.Consumers, func(x, y archive.Consumer) bool { return x.Name == y.Name && bytes.Equal(x.JSON, y.JSON) }) {
+		return false, nil
+	}
+	c.node, c.Unchanged, c.Bytes = i.log.Stream.Node(), true, was.Jetsam.MessageBytes
+	return true, nil
+}
+
+// prepare finds out how the stream stands, what it has in common with the earlier log, and what of that died.
+func (i *increment) prepare(ctx context.Context) error {
+	rd := i.b.w.Reader()
+	stream, err := streamlog.OpenStream(ctx, rd, i.parent.tree, i.name)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
+	}
+	if i.log, err = streamlog.OpenLog(ctx, rd, stream); err != nil {
+		return err
+	}
+	// Consumers first: so none of them stands beyond the messages.
+	if err := i.readHead(ctx); err != nil {
+		return err
+	}
+	if i.info, err = i.look(ctx); err != nil {
+		return err
+	}
+	if err := i.findCommon(ctx); err != nil {
+		return err
+	}
+	i.want = i.info.LastSeq - i.through - i.dead.Count(i.through+1, i.info.LastSeq)
+	if i.want > fewNew && i.want > i.info.Messages/muchNew && i.b.o.Mode != ModeIncremental {
+		return errMuchNew
+	}
+	return nil
+}
+
+// look asks how the stream stands.
+func (i *increment) look(ctx context.Context) (*jetstream.StreamInfo, error) {
+	info, err := i.b.conn.Stream(ctx, i.name)
+	if err != nil {
+		return nil, fmt.Errorf("look at the stream: %w", err)
+	}
+	i.received += uint64(len(info.Raw))
+	return info, nil
+}
+
+// lookClosely asks how the stream stands, and for every sequence that it does not have.
+func (i *increment) lookClosely(ctx context.Context) error {
+	if i.info.Deleted > maxDeleted {
+		return fmt.Errorf("%w: the stream lacks %d sequences between its first and its last, more than it can be asked for", streamlog.ErrUnfit, i.info.Deleted)
+	}
+	info, deleted, err := i.b.conn.StreamDeleted(ctx, i.name)
+	if err != nil {
+		return fmt.Errorf("ask for the sequences that the stream lost: %w", err)
+	}
+	i.received += uint64(len(info.Raw))
+	if info.State, err = withoutDeleted(info.State); err != nil {
+		return err
+	}
+	i.info = info
+	i.dead = streamlog.NewDead(func(yield func(streamlog.Run) bool) {
+		if info.FirstSeq > 1 && !yield(streamlog.Run{First: 1, Last: info.FirstSeq - 1}) {
+			return
+		}
+		for _, seq := range deleted {
+			if !yield(streamlog.Run{First: seq, Last: seq}) {
+				return
+			}
+		}
+	})
+	if have := info.LastSeq - i.dead.Count(1, info.LastSeq); have != info.Messages {
+		return fmt.Errorf("%w: the stream has %d messages up to %d, and by the sequences that it lacks %d", streamlog.ErrUnfit, info.Messages, info.LastSeq, have)
+	}
+	return nil
+}
+
+// withoutDeleted is a state without the list that was asked for with it.
+func withoutDeleted(state json.RawMessage) (json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(state, &fields); err != nil {
+		return nil, fmt.Errorf("decode the stream's state: %w", err)
+	}
+	delete(fields, "deleted")
+	return json.Marshal(fields)
+}
+
+// findCommon finds the last message that the log and the stream have in common. Streams only grow at their end, and what died stays dead: so
+// up to that message both had the same.
+func (i *increment) findCommon(ctx context.Context) error {
+	was, err := archive.ParseState(i.log.Stream.Document.State)
+	if err != nil {
+		return fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
+	}
+	top, err := i.log.Highest(ctx, i.info.LastSeq, i.log.Dead)
+	if err != nil {
+		return err
+	}
+	if top == nil {
+		return fmt.Errorf("%w: it holds no message that the stream may have", streamlog.ErrUnfit)
+	}
+	same, err := i.has(ctx, top)
+	if err != nil {
+		return err
+	}
+	if same && i.info.FirstSeq <= was.FirstSeq && i.info.LastSeq >= was.LastSeq &&
+		i.info.Messages == i.log.Stream.Document.Jetsam.Messages+i.info.LastSeq-top.Seq {
+		// If one had died, another must have come that did not.
+		i.through, i.same = top.Seq, true
+		return nil
+	}
+	if err := i.lookClosely(ctx); err != nil {
+		return err
+	}
+	if i.through, err = i.bisect(ctx); err != nil {
+		return err
+	}
+	if i.through == 0 {
+		return fmt.Errorf("%w: the stream has none of its messages any more", streamlog.ErrUnfit)
+	}
+	return nil
+}
+
+// has says whether the stream has that very message.
+func (i *increment) has(ctx context.Context, e *streamlog.Entry) (bool, error) {
+	m, err := i.b.conn.Message(ctx, i.name, e.Seq)
+	if errors.Is(err, jetstream.ErrMessageNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("compare message %d: %w", e.Seq, err)
+	}
+	i.received += uint64(len(m.Raw))
+	return e.Equal(m), nil
+}
+
+// bisect is the highest sequence at which log and stream have the same message, of those that both say they have; 0 if there is none.
+func (i *increment) bisect(ctx context.Context) (uint64, error) {
+	dead := i.dead.Union(i.log.Dead)
+	var common uint64
+	low, high := uint64(0), i.info.LastSeq+1 // what is at low or below is common, or there is nothing; at high or above nothing is
+	for probe := i.info.LastSeq; high-low > 1; probe = low + (high-low)/2 {
+		e, err := i.log.Highest(ctx, probe, dead)
+		if err != nil {
+			return 0, err
+		}
+		if e == nil || e.Seq <= low {
+			low = probe
+			continue
+		}
+		same, err := i.has(ctx, e)
+		if err != nil {
+			return 0, err
+		}
+		if same {
+			common, low = e.Seq, probe
+		} else {
+			high = e.Seq
+		}
+	}
+	return common, nil
+}
+
+// fetch stores the continued log: what the stream has of the earlier one, and what came since.
+func (i *increment) fetch(ctx context.Context, g *gaps) (*streamlog.Continued, error) {
+	next := func() (*archive.Message, error) { return nil, io.EOF }
+	i.way = WayNone
+	if i.want > 0 {
+		f, err := i.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() {
+			i.received += f.Received()
+			f.Close()
+		}()
+		next = f.Next
+	}
+	meter := i.b.meter(i.name, i.newState())
+	var sofar streamlog.Messages
+	return i.log.Continue(ctx, saver{i.b.w}, streamlog.Next{
+		Through: i.through, Dead: i.dead, Same: i.same, Cut: i.b.cut.Fresh(),
+		Messages: func() (*archive.Message, error) {
+			m, err := next()
+			if err != nil {
+				return nil, err
+			}
+			sofar.Count, sofar.Last = sofar.Count+1, m.Seq
+			if err := possible(i.newState(), &sofar); err != nil {
+				return nil, err
+			}
+			g.saw(m.Seq)
+			meter.add(m)
+			return m, nil
+		},
+	})
+}
+
+// newState is the state of a stream that holds what came.
+func (i *increment) newState() archive.State {
+	return archive.State{Messages: i.want, FirstSeq: i.through + 1, LastSeq: i.info.LastSeq, Bytes: i.info.Bytes / max(i.info.Messages, 1) * i.want}
+}
+
+// open begins to fetch what came, in the way that the stream allows.
+func (i *increment) open(ctx context.Context) (*jetstream.Fetch, error) {
+	o := jetstream.FetchOptions{IdleTimeout: i.b.o.IdleTimeout}
+	if i.info.Retention == "limits" || i.info.Retention == "" {
+		i.way = WayConsumer
+		f, err := i.b.conn.Fetch(ctx, i.name, i.through+1, i.info.LastSeq, o)
+		var denied *jetstream.PermissionError
+		if err == nil || !errors.Is(err, jetstream.ErrResourcesExceeded) && !errors.As(err, &denied) {
+			return f, err
+		}
+	}
+	if i.want > fewToGet {
+		return nil, errMuchNew
+	}
+	i.way, o.Way = WayGet, jetstream.ByGet
+	return i.b.conn.Fetch(ctx, i.name, i.through+1, i.info.LastSeq, o)
+}
+
+// judge compares what came with how the stream stands now.
+func (i *increment) judge(ctx context.Context, m *streamlog.Continued, g *gaps) (verdict, error) {
+	state := i.newState()
+	if err := possible(state, &m.Came); err != nil {
+		return verdict{}, err
+	}
+	g.end(state.LastSeq)
+	after, err := i.look(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	if !after.Created.Equal(i.info.Created) {
+		return verdict{}, errRecreated
+	}
+	if m.Came.Count == i.want {
+		return verdict{}, nil
+	}
+	now, err := i.b.look(ctx, i.name)
+	if err != nil {
+		return verdict{}, fmt.Errorf("ask for the sequences that the stream lost: %w", err)
+	}
+	nowState, err := archive.ParseState(now.State)
+	if err != nil {
+		return verdict{}, err
+	}
+	if g.many || now.many {
+		return verdict{}, fmt.Errorf("%w: too many sequences are gone", streamlog.ErrUnfit)
+	}
+	before := dead{first: state.FirstSeq}
+	for r := range i.dead.Within(state.FirstSeq, state.LastSeq).Runs() {
+		for seq := r.First; seq <= r.Last; seq++ {
+			before.deleted = append(before.deleted, seq)
+		}
+	}
+	v := reconcile(state, &m.Came, g, nowState, before, now.dead, now.StreamSettings)
+	old := i.info.Messages - i.want
+	died := old - min(old, now.dead.alive(span{1, i.through}))
+	if v.torn == "" && died > 0 && !replaced(died+v.removed, state, nowState, now.StreamSettings) {
+		v.torn = fmt.Sprintf("%s purged, deleted or expired while they were fetched, and so were some older ones: what was captured is not the stream as it was at one time",
+			messages(v.removed))
+	}
+	if v.usual = lossy(now.StreamSettings); v.usual {
+		v.torn = "" // as every capture of such a stream would be
+	}
+	return v, nil
+}
+
+// contentOf estimates the bytes of subjects, headers and payloads of so many messages: a server counts some more for each (nats-server 2.15,
+// fileStoreMsgSizeRaw, memStoreMsgSizeRaw).
+func (i *increment) contentOf(messages uint64) uint64 {
+	extra := uint64(30)
+	if i.info.Storage == "memory" {
+		extra = 16
+	}
+	if messages < i.info.Messages {
+		return i.info.Bytes/i.info.Messages*messages - min(i.info.Bytes/i.info.Messages, extra)*messages
+	}
+	return i.info.Bytes - min(i.info.Bytes, extra*messages)
+}
+
+// sameCounts says whether two states are of the same messages.
+func sameCounts(x, y json.RawMessage) bool {
+	a, err1 := archive.ParseState(x)
+	b, err2 := archive.ParseState(y)
+	return err1 == nil && err2 == nil && a.Messages == b.Messages && a.Bytes == b.Bytes && a.FirstSeq == b.FirstSeq && a.LastSeq == b.LastSeq &&
+		a.FirstTime.Equal(b.FirstTime) && a.LastTime.Equal(b.LastTime)
+}
+
+// save stores the stream's directory.
+func (i *increment) save(ctx context.Context, c *capture, m *streamlog.Continued) error {
+	was := i.log.Stream.Document.Jetsam
+	state, err := archive.ParseState(i.info.State)
+	if err != nil {
+		return err
+	}
+	head, err := (&archive.Head{State: i.info.State, Consumers: i.head.Consumers}).WithState(state)
+	if err != nil {
+		return err
+	}
+	doc := &streamlog.Document{
+		Config: i.info.Config,
+		State:  head.State,
+		Jetsam: streamlog.Capture{
+			Format:         streamlog.FormatVersion,
+			Created:        i.info.Created,
+			Messages:       c.Messages,
+			MessageBytes:   was.MessageBytes + m.Came.Content,
+			LargestMessage: max(was.LargestMessage, m.Came.Largest),
+			Estimated:      was.Estimated || !i.same,
+			Removed:        c.Removed,
+			Torn:           c.Torn,
+			Recreated:      c.Recreated,
+			Consumers:      i.b.fidelity(i.head),
+			Continues:      &streamlog.ContinuationOrigin{Snapshot: i.parent.snapshot.String(), Sequence: i.through},
+		},
+	}
+	if doc.Jetsam.Estimated {
+		doc.Jetsam.MessageBytes = c.Bytes
+	} else {
+		c.Bytes = doc.Jetsam.MessageBytes
+	}
+	c.node, c.NewBytes, err = i.log.Save(ctx, saver{i.b.w}, c.Name, doc, head, m)
+	return err
+}
+
+// readHead reads the consumers where they stand. What a server lists does not say which messages wait for an acknowledgement: where some do,
+// a lone server is asked for the beginning of a snapshot, which does.
+func (i *increment) readHead(ctx context.Context) error {
+	i.head = &archive.Head{}
+	if i.b.o.NoConsumers {
+		return nil
+	}
+	consumers, err := i.b.conn.Consumers(ctx, i.name)
+	if err != nil {
+		return err
+	}
+	lone := i.b.conn.Server().Cluster == ""
+	if lone && slices.ContainsFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redelivered > 0 }) {
+		return i.readHeadOfSnapshot(ctx)
+	}
+	for _, c := range consumers {
+		i.received += uint64(len(c.Raw))
+		text, err := consumerJSON(c)
+		if err != nil {
+			return err
+		}
+		i.head.Consumers = append(i.head.Consumers, archive.Consumer{Name: c.Name, JSON: text})
+	}
+	return nil
+}
+
+// consumerJSON is a consumer as a snapshot holds it. One with pending messages goes back to its floor: they are delivered again.
+func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
+	type state struct {
+		Delivered jetstream.Position `json:"delivered"`
+		AckFloor  jetstream.Position `json:"ack_floor"`
+	}
+	s := state{c.Delivered, c.AckFloor}
+	if c.AckPending > 0 {
+		s.Delivered = s.AckFloor
+	}
+	return json.Marshal(struct {
+		Config json.RawMessage `json:"config"`
+		State  state           `json:"state"`
+	}{c.Config, s})
+}
+
+// headChunk is how much of a snapshot a server sends at a time of which only the head is wanted.
+const headChunk = 1 << 10
+
+func (i *increment) readHeadOfSnapshot(ctx context.Context) error {
+	snap, err := i.b.conn.Snapshot(ctx, i.name, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: i.b.o.IdleTimeout})
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	state, err := archive.ParseState(snap.State)
+	if err != nil {
+		return err
+	}
+	source := &tap{r: snap}
+	i.head, err = archive.NewReader(archive.Decompress(source, wireLimit(state)), archive.Limits{}).Head()
+	if err != nil {
+		return source.why(err)
+	}
+	for _, c := range i.head.Consumers {
+		i.received += uint64(len(c.JSON))
+	}
+	return nil
+}
