@@ -403,15 +403,17 @@ func (j *judge) part(ctx context.Context, path string, part numberedNode, next u
 		j.last = max(j.last, part.first)
 		return
 	}
-	switch {
-	case p.first <= j.last:
-		j.out.damage(path, "message %d does not follow message %d of the part before", p.first, j.last)
-	case p.first < j.state.FirstSeq || p.last > j.state.LastSeq:
-		j.out.damage(path, "it holds messages %d to %d, the stream's state says %d to %d", p.first, p.last, j.state.FirstSeq, j.state.LastSeq)
-	}
-	j.last = p.last
 	j.entries += p.messages
-	j.count += j.alive(ctx, path, part.node, p)
+	if p.first <= j.last {
+		j.out.damage(path, "message %d does not follow message %d of the part before", p.first, j.last)
+		j.count += p.messages // and no more is asked: parts that overlap would be held against the dead again and again
+	} else {
+		j.count += j.alive(ctx, path, part.node, p)
+		if p.first < j.state.FirstSeq || p.last > j.state.LastSeq {
+			j.out.damage(path, "it holds messages %d to %d, the stream's state says %d to %d", p.first, p.last, j.state.FirstSeq, j.state.LastSeq)
+		}
+	}
+	j.last = max(j.last, p.last)
 	for _, s := range p.lost {
 		j.lose(s)
 	}

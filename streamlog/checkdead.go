@@ -122,7 +122,7 @@ func (j *judge) livingPart(ctx context.Context, dir *snapshot.Node) (out livingP
 		if n > g.Messages {
 			err = fmt.Errorf("%d of its %d messages should be alive", n, g.Messages)
 		} else if j.dead.Count(g.First, g.Last) > 0 {
-			err = j.compareGaps(ctx, first[0])
+			err = j.compareGaps(ctx, first[0], g)
 		}
 		if err != nil {
 			out.problems.damage("/"+archiveName, "group of messages %d to %d: %s: %w", g.First, g.Last, deadName, err)
@@ -132,10 +132,11 @@ func (j *judge) livingPart(ctx context.Context, dir *snapshot.Node) (out livingP
 	return out
 }
 
-// compareGaps wants each sequence that the group with this first blob does not have in the set of the dead, if the blob was read.
-func (j *judge) compareGaps(ctx context.Context, id blob.ID) error {
+// compareGaps wants each sequence that the group with this first blob does not have in the set of the dead, if the blob was read. That it
+// holds the group's messages is looked at elsewhere.
+func (j *judge) compareGaps(ctx context.Context, id blob.ID, g Group) error {
 	found, ok := j.checker.contents(id)
-	if !ok || found.err != nil {
+	if !ok || found.err != nil || found.first() != g.First {
 		return nil
 	}
 	if found.many {
@@ -149,10 +150,16 @@ func (j *judge) compareGaps(ctx context.Context, id blob.ID) error {
 		}
 		found = skim(plain)
 	}
-	for gap := range found.gaps.Runs() {
-		if r, some := j.dead.Living(gap.First, gap.Last); some {
-			return fmt.Errorf("message %d should be alive, and is not there", r.First)
-		}
+	for r := range found.gaps.Minus(j.dead.Within(g.First, g.Last)).Runs() {
+		return fmt.Errorf("message %d should be alive, and is not there", r.First)
 	}
 	return nil
+}
+
+// first is the sequence of the first message, which may be the open one.
+func (c *contents) first() uint64 {
+	if c.tally.Messages == 0 {
+		return c.open.Seq
+	}
+	return c.tally.FirstSeq
 }
