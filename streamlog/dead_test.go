@@ -28,17 +28,6 @@ func deadOf(bounds ...uint64) *Dead {
 
 func runsOf(d *Dead) []Run { return slices.Collect(d.Runs()) }
 
-// setOf is a set as a map.
-func setOf(d *Dead) map[uint64]bool {
-	m := map[uint64]bool{}
-	for r := range d.Runs() {
-		for seq := r.First; seq <= r.Last; seq++ {
-			m[seq] = true
-		}
-	}
-	return m
-}
-
 // TestDeadIsASet holds the set against a map, for what may be asked of it.
 func TestDeadIsASet(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
