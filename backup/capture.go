@@ -144,6 +144,7 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	if err := sameState(state, head); err != nil {
 		return nil, err
 	}
+	head = withoutFetches(head)
 	g := newGaps(state.FirstSeq)
 	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), b.messages(name, in, state, g))
 	if err != nil {
@@ -190,6 +191,20 @@ func (t *tap) why(err error) error {
 
 func (b *run) snapshotOptions() jetstream.SnapshotOptions {
 	return jetstream.SnapshotOptions{NoConsumers: b.o.NoConsumers, ChunkSize: b.o.ChunkSize, WindowSize: b.o.WindowSize, IdleTimeout: b.o.IdleTimeout}
+}
+
+// withoutFetches leaves out the consumers by which other backups read the stream right now.
+func withoutFetches(head *archive.Head) *archive.Head {
+	var kept []archive.Consumer
+	for _, c := range head.Consumers {
+		if !jetstream.IsFetchConsumer(c.Name) {
+			kept = append(kept, c)
+		}
+	}
+	if len(kept) == len(head.Consumers) {
+		return head
+	}
+	return head.WithConsumers(kept)
 }
 
 // sameState wants the archive to be of the stream that the server answered for.

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"time"
 
+	"jetsam/blob"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
+	"jetsam/repo"
 	"jetsam/streamlog"
 )
 
@@ -103,7 +106,7 @@ func (i *increment) recreated() string {
 func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	was := i.log.Stream.Document
 	if i.want > 0 || !i.same || c.Torn != "" || c.Recreated != was.Jetsam.Recreated || !c.Created.Equal(was.Jetsam.Created) ||
-		!bytes.Equal(was.Config, i.info.Config) || !sameCounts(was.State, i.info.State) {
+		!sameJSON(was.Config, i.info.Config) || !sameCounts(was.State, i.info.State) {
 		return false, nil
 	}
 	head, err := i.log.Stream.Head(ctx)
@@ -117,17 +120,30 @@ func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	return true, nil
 }
 
+// source is the repository as an increment reads it: without blobs in packs that are gone.
+type source struct {
+	*repo.Reader
+	w *repo.Writer
+}
+
+func (s source) Size(h blob.Handle) (uint32, bool) {
+	if !s.w.Has(h) {
+		return 0, false
+	}
+	return s.Reader.Size(h)
+}
+
 // prepare finds out how the stream stands, what it has in common with the earlier log, and what of that died.
 func (i *increment) prepare(ctx context.Context) error {
-	rd := i.b.w.Reader()
-	stream, err := streamlog.OpenStream(ctx, rd, i.parent.tree, i.name)
+	src := source{i.b.w.Reader(), i.b.w}
+	stream, err := streamlog.OpenStream(ctx, src, i.parent.tree, i.name)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
 	}
-	if i.log, err = streamlog.OpenLog(ctx, rd, stream); err != nil {
+	if i.log, err = streamlog.OpenLog(ctx, src, stream); err != nil {
 		return err
 	}
 	// Consumers first: so none of them stands beyond the messages.
@@ -154,7 +170,8 @@ func (i *increment) look(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, fmt.Errorf("look at the stream: %w", err)
 	}
 	i.received += uint64(len(info.Raw))
-	return info, nil
+	info.Config, err = storedConfig(info.Config)
+	return info, err
 }
 
 // lookClosely asks how the stream stands, and for every sequence that it does not have.
@@ -167,7 +184,10 @@ func (i *increment) lookClosely(ctx context.Context) error {
 		return fmt.Errorf("ask for the sequences that the stream lost: %w", err)
 	}
 	i.received += uint64(len(info.Raw))
-	if info.State, err = withoutDeleted(info.State); err != nil {
+	if info.State, err = without(info.State, "deleted"); err != nil {
+		return err
+	}
+	if info.Config, err = storedConfig(info.Config); err != nil {
 		return err
 	}
 	i.info = info
@@ -187,14 +207,49 @@ func (i *increment) lookClosely(ctx context.Context) error {
 	return nil
 }
 
-// withoutDeleted is a state without the list that was asked for with it.
-func withoutDeleted(state json.RawMessage) (json.RawMessage, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(state, &fields); err != nil {
-		return nil, fmt.Errorf("decode the stream's state: %w", err)
+// storedConfig is a configuration as a snapshot has it: without what a server adds to its metadata when it is asked (nats-server 2.11 and
+// newer, setDynamicStreamMetadata).
+func storedConfig(config json.RawMessage) (json.RawMessage, error) {
+	var c struct {
+		Metadata json.RawMessage `json:"metadata"`
 	}
-	delete(fields, "deleted")
-	return json.Marshal(fields)
+	if err := json.Unmarshal(config, &c); err != nil || len(c.Metadata) == 0 {
+		return config, err
+	}
+	metadata, err := without(c.Metadata, "_nats.ver", "_nats.level")
+	if err != nil || bytes.Equal(metadata, c.Metadata) {
+		return config, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return nil, err
+	}
+	fields["metadata"] = metadata
+	return encode(fields)
+}
+
+// without is a JSON object without some of its members; one that has none of them is returned as it is.
+func without(object json.RawMessage, names ...string) (json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(object, &fields); err != nil {
+		return nil, fmt.Errorf("decode what the server says of the stream: %w", err)
+	}
+	n := len(fields)
+	for _, name := range names {
+		delete(fields, name)
+	}
+	if len(fields) == n {
+		return object, nil
+	}
+	return encode(fields)
+}
+
+func encode(fields map[string]json.RawMessage) (json.RawMessage, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(fields)
+	return bytes.TrimSpace(b.Bytes()), err
 }
 
 // findCommon finds the last message that the log and the stream have in common. Streams only grow at their end, and what died stays dead: so
@@ -391,6 +446,12 @@ func (i *increment) contentOf(messages uint64) uint64 {
 	return i.info.Bytes - min(i.info.Bytes, extra*messages)
 }
 
+// sameJSON says whether two JSON texts mean the same.
+func sameJSON(x, y json.RawMessage) bool {
+	var a, b any
+	return json.Unmarshal(x, &a) == nil && json.Unmarshal(y, &b) == nil && reflect.DeepEqual(a, b)
+}
+
 // sameCounts says whether two states are of the same messages.
 func sameCounts(x, y json.RawMessage) bool {
 	a, err1 := archive.ParseState(x)
@@ -447,6 +508,7 @@ func (i *increment) readHead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	consumers = slices.DeleteFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return jetstream.IsFetchConsumer(c.Name) })
 	lone := i.b.conn.Server().Cluster == ""
 	if lone && slices.ContainsFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redelivered > 0 }) {
 		return i.readHeadOfSnapshot(ctx)
@@ -496,6 +558,7 @@ func (i *increment) readHeadOfSnapshot(ctx context.Context) error {
 	if err != nil {
 		return source.why(err)
 	}
+	i.head = withoutFetches(i.head)
 	for _, c := range i.head.Consumers {
 		i.received += uint64(len(c.JSON))
 	}

@@ -18,7 +18,9 @@ import (
 
 const (
 	// consumerPrefix begins the names of the consumers that a fetch creates.
-	consumerPrefix = "jetsam-"
+	consumerPrefix = "jetsam-fetch-"
+	// tokenLength is how long the random end of such a name is: as long as that of nats.go's inboxes, which it is.
+	tokenLength = 22
 	// heartbeat is how soon a server that has nothing more to deliver says so, and where it stands.
 	heartbeat = 250 * time.Millisecond
 	// minHeartbeat is the least that servers take, for where a heartbeat is what the next consumer waits for.
@@ -59,6 +61,14 @@ type deliveries struct {
 	replaced int       // how often a consumer was replaced that lost deliveries, or made none
 	again    *asker    // asks once more for messages whose headers no tap kept; nil until there is one
 	asked    int       // in batch, the next to be looked at for that
+}
+
+// IsFetchConsumer says whether a consumer of that name is one that a Fetch made, of this process or of another: it is gone soon, and nobody's to keep.
+func IsFetchConsumer(name string) bool {
+	token, ok := strings.CutPrefix(name, consumerPrefix)
+	return ok && len(token) == tokenLength && !strings.ContainsFunc(token, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }
 
 // newDeliveries does not create a consumer yet.

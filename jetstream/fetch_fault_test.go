@@ -506,7 +506,7 @@ func TestFetchFromAHostileConsumer(t *testing.T) {
 			server.mu.Lock()
 			defer server.mu.Unlock()
 			for _, subject := range server.answered {
-				if !strings.HasPrefix(subject, "$JS.FC.S.jetsam-") {
+				if !strings.HasPrefix(subject, "$JS.FC.S.jetsam-fetch-") {
 					t.Errorf("something was published to %s at the server's word", subject)
 				}
 			}

@@ -66,6 +66,11 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if l.Dead, err = l.Stream.Dead(ctx); err != nil {
 		return err
 	}
+	for _, ids := range [][]blob.ID{l.Stream.head, l.Stream.end, l.Stream.dead} {
+		if err := l.present(ids); err != nil {
+			return err
+		}
+	}
 	for shelf, err := range l.Stream.dirs(ctx, l.Stream.messages) {
 		if err != nil {
 			return err
@@ -90,14 +95,20 @@ func (l *Log) openPart(ctx context.Context, dir *snapshot.Node) error {
 	if n := len(l.parts); n > 0 && p.First <= l.parts[n-1].First {
 		return fmt.Errorf("it does not follow part %s", seqName(l.parts[n-1].First))
 	}
-	for _, ids := range [][]blob.ID{p.Blobs, p.chunks} {
-		for _, id := range ids {
-			if _, ok := l.src.Size(blob.Handle{Kind: blob.Data, ID: id}); !ok {
-				return fmt.Errorf("blob %s is missing", id.Short())
-			}
-		}
+	if err := errors.Join(l.present(p.Blobs), l.present(p.chunks)); err != nil {
+		return err
 	}
 	l.parts = append(l.parts, &logPart{Part: p, node: dir})
+	return nil
+}
+
+// present is an error where one of the blobs is missing.
+func (l *Log) present(ids []blob.ID) error {
+	for _, id := range ids {
+		if _, ok := l.src.Size(blob.Handle{Kind: blob.Data, ID: id}); !ok {
+			return fmt.Errorf("blob %s is missing", id.Short())
+		}
+	}
 	return nil
 }
 

@@ -262,6 +262,9 @@ func TestContinue(t *testing.T) {
 				l.check()
 			}
 			t.Logf("at most %.2f entries stored for each that lives", l.worst)
+			if l.worst > 3 {
+				t.Errorf("%.2f entries stored for each that lives", l.worst)
+			}
 		})
 	}
 }

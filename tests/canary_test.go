@@ -165,7 +165,7 @@ func (a *aviary) servers() {
 	}
 	a.users = start(fmt.Sprintf(`authorization { users: [
 		{ user: bob, password: %q }
-		{ user: weak, password: %q, permissions: { publish: { deny: ["$JS.API.STREAM.SNAPSHOT.*", "$JS.API.STREAM.RESTORE.*"] } } }
+		{ user: weak, password: %q, permissions: { publish: { deny: ["$JS.API.STREAM.SNAPSHOT.*", "$JS.API.STREAM.RESTORE.*", "$JS.API.CONSUMER.LIST.*"] } } }
 		{ nkey: %s }
 	] }`, a.nats.text, a.nats.text, o.Nkey))
 	a.token = start(fmt.Sprintf(`authorization { token: %q }`, a.secretToken.text))

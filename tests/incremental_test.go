@@ -1,9 +1,14 @@
 package tests
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +20,8 @@ import (
 	"jetsam/restore"
 	"jetsam/snapshot"
 	"jetsam/storage"
+
+	conn "jetsam/jetstream"
 )
 
 // increments is a stream that is backed up again and again, into one repository.
@@ -296,4 +303,107 @@ func TestIncrementMode(t *testing.T) {
 	if out := cmd.run(t, 0, "snapshots", "--json"); strings.Count(out, `"message_type":"snapshot"`) != 3 && strings.Count(out, `"short_id"`) != 3 {
 		t.Errorf("there are not three snapshots:\n%s", out)
 	}
+}
+
+// TestIncrementAfterDamage loses a pack that the earlier snapshot needs: the stream is read whole, and the new snapshot is sound.
+func TestIncrementAfterDamage(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	r, dir := newRepo(t, repo.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	src.publish(t, "s", 2000, func(i int) []byte { return noise(rand.New(rand.NewPCG(1, uint64(i))), 12_000) }) // more than a pack
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	backUp(t, src, r, backup.Options{Selection: allStreams}) // what says which streams there are lies in another pack now
+	packs, err := filepath.Glob(filepath.Join(dir, "data", "*", "*"))
+	must(t, err)
+	size := func(pack string) int64 {
+		info, err := os.Stat(pack)
+		must(t, err)
+		return info.Size()
+	}
+	must(t, os.Remove(slices.MaxFunc(packs, func(x, y string) int { return cmp.Compare(size(x), size(y)) })))
+	src.publish(t, "s", 10, text)
+	want := lookAt(t, src, "S")
+	s := backUp(t, src, r, backup.Options{Selection: allStreams}).Streams[0]
+	wantWay(t, s, backup.WaySnapshot, 2010)
+	if s.Whole == "" {
+		t.Errorf("it does not say why it was read whole: %q", s.Whole)
+	}
+	restoreInto(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
+	sameImage(t, want, lookAt(t, dst, "S"))
+}
+
+// TestIncrementInMidPurge removes messages when an increment begins to fetch: what is gone by its own is left out and counted; what was purged
+// together with older messages makes it torn, and the stream is read whole.
+func TestIncrementInMidPurge(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		act     func(t *testing.T, st jetstream.Stream)
+		way     string
+		removed uint64
+		left    uint64
+	}{
+		"one message":       {func(t *testing.T, st jetstream.Stream) { must(t, st.DeleteMsg(t.Context(), 120)) }, backup.WayConsumer, 1, 149},
+		"the last ones":     {func(t *testing.T, st jetstream.Stream) { remove(t, st, 149, 150) }, backup.WayConsumer, 2, 148},
+		"old and new ones":  {func(t *testing.T, st jetstream.Stream) { remove(t, st, 50, 120) }, backup.WaySnapshot, 0, 148},
+		"all of them":       {func(t *testing.T, st jetstream.Stream) { must(t, st.Purge(t.Context())) }, backup.WaySnapshot, 0, 0},
+		"only an older one": {func(t *testing.T, st jetstream.Stream) { remove(t, st, 50) }, backup.WayConsumer, 0, 150},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := newIncrements(t)
+			st := x.src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+			x.src.publish(t, "s", 100, text)
+			x.backUp(t)
+			x.src.publish(t, "s", 50, text)
+			var once sync.Once
+			way := (&link{pass: func(subject string, _ []byte) bool {
+				if strings.HasPrefix(subject, "$JS.API.CONSUMER.CREATE.S.") {
+					once.Do(func() { c.act(t, st) })
+				}
+				return true
+			}}).open(t, x.src.URL())
+			res, err := backup.Run(t.Context(), through(t, way), x.r, backup.Options{Selection: allStreams})
+			must(t, err)
+			s := res.Streams[0]
+			if s.Way != c.way || s.Torn != "" || s.Removed != c.removed || s.Messages != c.left {
+				t.Errorf("captured by %s, %d messages, %d removed, torn %q, want by %s %d and %d", s.Way, s.Messages, s.Removed, s.Torn, c.way, c.left, c.removed)
+			}
+			restoreInto(t, x.dst, x.r, restore.Options{Selection: allStreams, Verify: true})
+			if got := x.dst.messages(t, "S"); got != c.left {
+				t.Errorf("%d messages restored, want %d", got, c.left)
+			}
+			wantClean(t, x.r)
+		})
+	}
+}
+
+// TestFetchesAreNotBackedUp backs up a stream while another backup's consumer reads it: that is not among the consumers, in a whole capture or in
+// an increment.
+func TestFetchesAreNotBackedUp(t *testing.T) {
+	t.Parallel()
+	x := newIncrements(t)
+	st := x.src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	x.src.publish(t, "s", 100, text)
+	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "jetsam-fetch-worker", AckPolicy: jetstream.AckExplicitPolicy})
+	must(t, err)
+	f, err := connect(t, x.src).Fetch(t.Context(), "S", 1, 100, conn.FetchOptions{})
+	must(t, err)
+	defer f.Close()
+	_, err = f.Next()
+	must(t, err)
+	for range 2 {
+		info, err := st.Info(t.Context())
+		must(t, err)
+		if info.State.Consumers != 2 {
+			t.Fatalf("the stream has %d consumers, want one and that of the fetch", info.State.Consumers)
+		}
+		if s := x.backUp(t); s.Consumers != 1 {
+			t.Errorf("captured by %s with %d consumers", s.Way, s.Consumers)
+		}
+		x.src.publish(t, "s", 1, text)
+	}
+	f.Close()
+	restoreInto(t, x.dst, x.r, restore.Options{Selection: allStreams, Verify: true})
+	wantClean(t, x.r)
 }

@@ -1,0 +1,84 @@
+package main
+
+// continuing: a snapshot that goes on from an earlier one is what a whole capture would be.
+func continuing() []mutant {
+	return []mutant{
+		{
+			promise: "what is common with the earlier log is found by its bytes",
+			file:    "streamlog/log.go",
+			old:     "return e.Seq == m.Seq && bytes.Equal(e.Raw, m.Raw)",
+			new:     "return e.Seq == m.Seq",
+			pkg:     inTests, run: "^TestIncrementsOfAnotherLife$",
+		},
+		{
+			promise: "a message that died since is noticed",
+			file:    "backup/increment.go",
+			old:     "i.info.Messages == i.log.Stream.Document.Jetsam.Messages+i.info.LastSeq-top.Seq {",
+			new:     "true {",
+			pkg:     inTests, run: "^TestIncrements$",
+		},
+		{
+			promise: "an earlier log of which a blob is missing is not gone on with",
+			file:    "backup/increment.go",
+			old:     "if !s.w.Has(h) {",
+			new:     "if false {",
+			pkg:     inTests, run: "^TestIncrementAfterDamage$",
+		},
+		{
+			promise: "an increment into which a purge fell is read again, whole",
+			file:    "backup/increment.go",
+			old:     `if v.torn == "" && died > 0 &&`,
+			new:     `if false && died > 0 &&`,
+			pkg:     inTests, run: "^TestIncrementInMidPurge$",
+		},
+		{
+			promise: "messages above the common one are not taken from the earlier log",
+			file:    "streamlog/splice.go",
+			old:     "if m.Seq <= s.next.Through && !isDead(m.Seq) {",
+			new:     "if !isDead(m.Seq) {",
+			pkg:     inStreamlog, run: "^TestContinue$",
+		},
+		{
+			promise: "dead entries of a group that stays are named",
+			file:    "streamlog/splice.go",
+			old:     "touched: dead > span-x.Messages || before > 0",
+			new:     "touched: before > 0",
+			pkg:     inStreamlog, run: "^TestContinue$",
+		},
+		{
+			promise: "where groups were stored anew, nothing is dead",
+			file:    "streamlog/splice.go",
+			old:     "dead := m.Dead.Union(l.Dead.Minus(m.cleared))",
+			new:     "dead := m.Dead.Union(l.Dead)",
+			pkg:     inStreamlog, run: "^TestContinue$",
+		},
+		{
+			promise: "a log of which less than half lives is stored anew",
+			file:    "streamlog/splice.go",
+			old:     "case 2*alive < whole:",
+			new:     "case false:",
+			pkg:     inStreamlog, run: "^TestContinue$",
+		},
+		{
+			promise: "the hash of a cut goes on where the tail ends",
+			file:    "streamlog/tail.go",
+			old:     "cut.Resume(count, last)",
+			new:     "cut.Resume(count, nil)",
+			pkg:     inStreamlog, run: "^TestGrowingIsLikeAFullCapture$",
+		},
+		{
+			promise: "many small increments do not write the tail over and over",
+			file:    "streamlog/tail.go",
+			old:     "if alike < mostAlike {",
+			new:     "if alike < 1 {",
+			pkg:     inStreamlog, run: "^TestSmallIncrements$",
+		},
+		{
+			promise: "what is dead does not come back",
+			file:    "restore/dead.go",
+			old:     "if m, err := in.Next(); err != nil || !gone(m.Seq) {",
+			new:     "if m, err := in.Next(); err != nil || gone != nil {",
+			pkg:     inTests, run: "^TestIncrements$",
+		},
+	}
+}
