@@ -114,6 +114,7 @@ type StreamResult struct {
 	Parent    storage.ID // the snapshot that it goes on from; zero: it was read whole
 	Through   uint64     // the last sequence that both hold
 	Whole     string     // why it was read whole, though an earlier snapshot holds it; empty: it was not
+	Damaged   bool       // Whole is that the repository is damaged
 	Unchanged bool       // it is, to the byte, what the parent holds
 }
 

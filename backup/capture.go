@@ -58,7 +58,7 @@ func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 	if errors.Is(err, jetstream.ErrUnreachable) {
 		b.awaitServer(ctx, name)
 	}
-	second, err2 := b.attempt(ctx, name, first == nil, true)
+	second, err2 := b.attempt(ctx, name, first == nil && errors.Is(err, jetstream.ErrUnreachable), true)
 	switch {
 	case err2 == nil:
 		second.Retried = whyAgain(first, err)
@@ -90,9 +90,9 @@ func (b *run) attempt(ctx context.Context, name string, mayIncrement, again bool
 	if err == nil || b.o.Mode == ModeIncremental || !needsFull(err) && !errors.As(err, &denied) {
 		return c, err
 	}
-	why := err.Error()
+	why := err
 	if c, err = b.captureOnce(ctx, name, again); err == nil {
-		c.Whole = why
+		c.Whole, c.Damaged = why.Error(), errors.Is(why, repo.ErrCorrupt)
 	}
 	return c, err
 }

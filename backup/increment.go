@@ -37,7 +37,7 @@ var errNoAncestor = errors.New("no earlier snapshot holds it, so that there is n
 
 // needsFull says whether a full capture may do what an increment cannot.
 func needsFull(err error) bool {
-	return errors.Is(err, streamlog.ErrUnfit) || errors.Is(err, errMuchNew)
+	return errors.Is(err, streamlog.ErrUnfit) || errors.Is(err, errMuchNew) || errors.Is(err, jetstream.ErrNotVerbatim)
 }
 
 // increment is the capture of what a stream has become since an earlier snapshot.
@@ -105,7 +105,7 @@ func (i *increment) recreated() string {
 // unchanged finds out whether the stream is, to the byte, what the earlier snapshot holds. Then that directory is taken as it is.
 func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	was := i.log.Stream.Document
-	if i.want > 0 || !i.same || c.Torn != "" || c.Recreated != was.Jetsam.Recreated || !c.Created.Equal(was.Jetsam.Created) ||
+	if i.want > 0 || i.died() || c.Torn != "" || c.Recreated != was.Jetsam.Recreated || !c.Created.Equal(was.Jetsam.Created) ||
 		!sameJSON(was.Config, i.info.Config) || !sameCounts(was.State, i.info.State) {
 		return false, nil
 	}
@@ -113,7 +113,7 @@ func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
 	}
-	if !slices.EqualFunc(head.Consumers, i.head.Consumers, func(x, y archive.Consumer) bool { return x.Name == y.Name && bytes.Equal(x.JSON, y.JSON) }) {
+	if !slices.EqualFunc(head.Consumers, i.head.Consumers, func(x, y archive.Consumer) bool { return x.Name == y.Name && sameJSON(x.JSON, y.JSON) }) {
 		return false, nil
 	}
 	c.node, c.Unchanged, c.Bytes = i.log.Stream.Node(), true, was.Jetsam.MessageBytes
@@ -270,9 +270,9 @@ func (i *increment) findCommon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if same && i.info.FirstSeq <= was.FirstSeq && i.info.LastSeq >= was.LastSeq &&
+	if same && i.info.Deleted == 0 && i.info.FirstSeq == was.FirstSeq && i.info.LastSeq >= was.LastSeq &&
 		i.info.Messages == i.log.Stream.Document.Jetsam.Messages+i.info.LastSeq-top.Seq {
-		// If one had died, another must have come that did not.
+		// The stream lacks none from its first to its last, and the log has as many up to the common one: so both have all of them.
 		i.through, i.same = top.Seq, true
 		return nil
 	}
@@ -371,18 +371,19 @@ func (i *increment) newState() archive.State {
 // open begins to fetch what came, in the way that the stream allows.
 func (i *increment) open(ctx context.Context) (*jetstream.Fetch, error) {
 	o := jetstream.FetchOptions{IdleTimeout: i.b.o.IdleTimeout}
-	if i.info.Retention == "limits" || i.info.Retention == "" {
+	if i.info.Retention == "limits" {
 		i.way = WayConsumer
 		f, err := i.b.conn.Fetch(ctx, i.name, i.through+1, i.info.LastSeq, o)
 		var denied *jetstream.PermissionError
-		if err == nil || !errors.Is(err, jetstream.ErrResourcesExceeded) && !errors.As(err, &denied) {
+		var refused *jetstream.APIError
+		if err == nil || errors.Is(err, jetstream.ErrUnreachable) || !errors.As(err, &refused) && !errors.As(err, &denied) {
 			return f, err
 		}
 	}
 	if i.want > fewToGet {
 		return nil, errMuchNew
 	}
-	i.way, o.Way = WayGet, jetstream.ByGet
+	i.way, o.Way, o.Skip = WayGet, jetstream.ByGet, i.dead.Has
 	return i.b.conn.Fetch(ctx, i.name, i.through+1, i.info.LastSeq, o)
 }
 
@@ -426,8 +427,9 @@ func (i *increment) judge(ctx context.Context, m *streamlog.Continued, g *gaps) 
 	if v.torn == "" && died > 0 && !replaced(died+v.removed, state, nowState, now.StreamSettings) {
 		v.torn = fmt.Sprintf("%s purged, deleted or expired while they were fetched, and so were some older ones: what was captured is not the stream as it was at one time",
 			messages(v.removed))
+		v.usual = lossy(now.StreamSettings)
 	}
-	if v.usual = lossy(now.StreamSettings); v.usual {
+	if v.usual {
 		v.torn = "" // as every capture of such a stream would be
 	}
 	return v, nil
@@ -460,6 +462,11 @@ func sameCounts(x, y json.RawMessage) bool {
 		a.FirstTime.Equal(b.FirstTime) && a.LastTime.Equal(b.LastTime)
 }
 
+// died says whether a message of the earlier snapshot died.
+func (i *increment) died() bool {
+	return i.info.Messages-i.want != i.log.Stream.Document.Jetsam.Messages
+}
+
 // save stores the stream's directory.
 func (i *increment) save(ctx context.Context, c *capture, m *streamlog.Continued) error {
 	was := i.log.Stream.Document.Jetsam
@@ -480,7 +487,7 @@ func (i *increment) save(ctx context.Context, c *capture, m *streamlog.Continued
 			Messages:       c.Messages,
 			MessageBytes:   was.MessageBytes + m.Came.Content,
 			LargestMessage: max(was.LargestMessage, m.Came.Largest),
-			Estimated:      was.Estimated || !i.same,
+			Estimated:      was.Estimated || i.died(),
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,

@@ -102,6 +102,12 @@ func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
 	if s.state.LastSeq > maxSequence {
 		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
 	}
+	if s.stream.Document.Jetsam.Estimated { // the largest may have died
+		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
+			s.warning("it had a message of %d bytes, which is more than the server's max_payload or its own max_msg_size allows: if it still has, the server refuses it", largest)
+		}
+		largest = 0
+	}
 	if server.MaxPayload > 0 && largest > server.MaxPayload {
 		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)
 	}

@@ -135,10 +135,26 @@ func (l *Log) groupsOf(ctx context.Context, i int) ([]logGroup, error) {
 	}
 	ids := p.Blobs
 	for _, g := range groups {
-		p.groups = append(p.groups, logGroup{g, ids[:len(g.Blobs):len(g.Blobs)]})
+		x := logGroup{g, ids[:len(g.Blobs):len(g.Blobs)]}
+		if size, err := l.sizeOf(x); err != nil || size < g.Bytes {
+			return nil, errors.Join(err, fmt.Errorf("%w: messages %d to %d: %d bytes in blobs of %d", ErrUnfit, g.First, g.Last, g.Bytes, size))
+		}
+		p.groups = append(p.groups, x)
 		ids = ids[len(g.Blobs):]
 	}
 	return p.groups, nil
+}
+
+// sizeOf is how many framed bytes a group has.
+func (l *Log) sizeOf(x logGroup) (size uint64, err error) {
+	for _, id := range x.ids {
+		n, ok := l.src.Size(blob.Handle{Kind: blob.Data, ID: id})
+		if !ok {
+			return 0, fmt.Errorf("%w: blob %s is missing", ErrUnfit, id.Short())
+		}
+		size += uint64(n)
+	}
+	return size, nil
 }
 
 // entries yields the messages of a group, and then io.EOF. Its errors are ErrUnfit.

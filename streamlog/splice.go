@@ -82,6 +82,7 @@ type splice struct {
 	w    *messageWriter
 	out  *Continued
 
+	alive   uint64 // of the earlier log, and alive still
 	left    uint64 // entries of the earlier log that are not where they were
 	tail    *tail  // of the earlier log
 	touched []Run  // groups that stay, and hold dead entries
@@ -98,6 +99,9 @@ func (s *splice) feed(ctx context.Context, g *grouper) error {
 		if err := s.part(ctx, g, i); err != nil {
 			return err
 		}
+	}
+	if have := s.next.Through - s.next.Dead.Count(1, s.next.Through); !s.next.Same && have != s.alive {
+		return fmt.Errorf("%w: the stream has %d messages up to %d, of which it holds %d", ErrUnfit, have, s.next.Through, s.alive)
 	}
 	s.tail = g.tail
 	return g.addAll(s.count(s.next.Messages))
@@ -137,7 +141,7 @@ func (s *splice) isLast(i int) bool {
 // part goes on with part i: as it is, without some of its groups, or with its living entries stored anew.
 func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 	p, last := s.log.parts[i], s.isLast(i)
-	if !last && (s.next.Same || s.next.Dead.Count(p.First, s.log.end(i, s.next.Through)) == 0) {
+	if !last && s.next.Same {
 		return s.keepPart(ctx, p)
 	}
 	groups, err := s.log.groupsOf(ctx, i)
@@ -148,9 +152,10 @@ func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 	var whole, alive uint64
 	changed := false
 	for j, x := range groups {
-		if fates[j], err = s.judge(x); err != nil {
+		if fates[j], err = s.judge(ctx, x); err != nil {
 			return err
 		}
+		s.alive += fates[j].alive
 		whole += x.Bytes
 		alive += x.Bytes / x.Messages * fates[j].alive
 		changed = changed || !fates[j].stays
@@ -184,24 +189,40 @@ type fate struct {
 	touched bool   // it holds dead entries
 }
 
-// judge says what becomes of a group.
-func (s *splice) judge(x logGroup) (fate, error) {
+// judge says what becomes of a group. What the stream has of its sequences must be among what lived in it: a message that was dead and is back,
+// as after the restore of an older snapshot, makes the log ErrUnfit.
+func (s *splice) judge(ctx context.Context, x logGroup) (fate, error) {
 	span := x.Last - x.First + 1
-	if x.First > s.next.Through {
-		return fate{}, nil
-	}
-	if x.Last > s.next.Through {
-		return fate{alive: x.Messages}, nil // some of it, which its entries will tell
-	}
 	before := s.log.Dead.Count(x.First, x.Last)
-	if s.next.Same {
-		return fate{alive: x.Alive(s.log.Dead), stays: before < span, touched: before > 0}, nil
+	switch {
+	case x.First > s.next.Through:
+		return fate{}, nil
+	case s.next.Same:
+		return fate{alive: x.Alive(s.log.Dead), stays: before < span && x.Last <= s.next.Through, touched: before > 0}, nil
 	}
-	dead := s.next.Dead.Count(x.First, x.Last)
-	if gaps := span - x.Messages; dead < gaps || dead < before {
-		return fate{}, fmt.Errorf("%w: messages %d to %d: %d sequences of them are dead, and the log lacks %d", ErrUnfit, x.First, x.Last, dead, max(gaps, before))
+	last := min(x.Last, s.next.Through)
+	alive := last - x.First + 1 - s.next.Dead.Count(x.First, last)
+	f := fate{alive: alive, stays: alive > 0 && last == x.Last, touched: before > 0 || alive < x.Messages}
+	switch {
+	case before > 0 && s.log.Dead.Within(x.First, last).Minus(s.next.Dead).Len() > 0:
+		return fate{}, fmt.Errorf("%w: of messages %d to %d some are back that were gone", ErrUnfit, x.First, last)
+	case before == 0 && f.stays && span > x.Messages:
+		// Which sequences it lacks only its entries say. From now on the file of the dead does.
+		f.touched = true
+		return f, s.readLiving(ctx, x)
 	}
-	return fate{alive: span - dead, stays: dead < span, touched: dead > span-x.Messages || before > 0}, nil
+	return f, nil
+}
+
+// readLiving reads what lives of a group, and wants it to be all that the stream has there.
+func (s *splice) readLiving(ctx context.Context, x logGroup) error {
+	for next := s.living(ctx, x); ; {
+		if _, err := next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 func (s *splice) touch(groups []logGroup, fates []fate) {
@@ -230,20 +251,40 @@ func (s *splice) refeed(ctx context.Context, g *grouper, x logGroup) error {
 	if x.First > s.next.Through || s.dead().Count(x.First, x.Last) == x.Last-x.First+1 {
 		return nil
 	}
-	return g.addAll(s.living(ctx, x))
+	return g.addAll(s.noted(s.living(ctx, x)))
 }
 
-// living yields the living entries of a group.
+// noted counts what is stored again.
+func (s *splice) noted(next func() (*archive.Message, error)) func() (*archive.Message, error) {
+	return func() (*archive.Message, error) {
+		m, err := next()
+		if err == nil {
+			s.out.Rewritten += uint64(len(m.Raw))
+		}
+		return m, err
+	}
+}
+
+// living yields the living entries of a group, up to the last common one, and wants them to be all that the stream has there.
 func (s *splice) living(ctx context.Context, x logGroup) func() (*archive.Message, error) {
 	next, isDead := s.log.entries(ctx, x), s.dead().Ascending()
+	last := min(x.Last, s.next.Through)
+	want := last - x.First + 1 - s.dead().Count(x.First, last)
+	if s.next.Same {
+		want = x.Alive(s.dead())
+	}
+	var n uint64
 	return func() (*archive.Message, error) {
 		for {
 			m, err := next()
+			if err == io.EOF && n != want {
+				return nil, fmt.Errorf("%w: the stream has %d messages from %d to %d, of which it holds %d", ErrUnfit, want, x.First, last, n)
+			}
 			if err != nil {
 				return nil, err
 			}
 			if m.Seq <= s.next.Through && !isDead(m.Seq) {
-				s.out.Rewritten += uint64(len(m.Raw))
+				n++
 				return m, nil
 			}
 		}
@@ -287,7 +328,7 @@ func (s *splice) addToTail(ctx context.Context, g *grouper, x logGroup) {
 		g.tail = &tail{
 			read: func(x logGroup) (*pieces, error) { return s.readTail(ctx, x) },
 			keep: func(x logGroup) error {
-				if f, err := s.judge(x); err != nil {
+				if f, err := s.judge(ctx, x); err != nil {
 					return err
 				} else if f.touched {
 					s.touched = append(s.touched, Run{x.First, x.Last})
@@ -321,24 +362,12 @@ func (s *splice) readTail(ctx context.Context, x logGroup) (*pieces, error) {
 
 // keepGroup puts a group where it was.
 func (s *splice) keepGroup(ctx context.Context, x logGroup) error {
-	size, err := s.sizeOf(x)
+	size, err := s.log.sizeOf(x)
 	if err != nil {
 		return err
 	}
 	kept := &savedGroup{pieces: &pieces{Group: x.Group}, ids: x.ids, size: size}
 	return s.w.then(ctx, func(ctx context.Context) error { return s.w.lib.place(ctx, kept) })
-}
-
-// sizeOf is how many framed bytes a group has.
-func (s *splice) sizeOf(x logGroup) (size uint64, err error) {
-	for _, id := range x.ids {
-		n, ok := s.log.src.Size(blob.Handle{Kind: blob.Data, ID: id})
-		if !ok {
-			return 0, fmt.Errorf("%w: blob %s is missing", ErrUnfit, id.Short())
-		}
-		size += uint64(n)
-	}
-	return size, nil
 }
 
 // Save stores the stream's directory with the log that m continued, as SaveStream does. doc and head say how the stream is.

@@ -2,6 +2,7 @@ package streamlog
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -26,6 +27,9 @@ type life struct {
 	at     int64
 	log    *Stream // the newest snapshot; nil before there is one
 	before map[uint64][]byte
+	began  uint64 // first sequence in the newest snapshot
+	past   []life // of which only alive, first and last count
+	fell   int    // how often an earlier log could not be gone on with
 	sizes  func() int
 	worst  float64 // stored bytes for each that lives
 }
@@ -132,17 +136,22 @@ func (l *life) backUp(full bool) {
 		wantNone(l.t, err)
 		through := l.common()
 		next := Next{Through: through, Dead: l.dead(), Cut: newCutter(l.t), Messages: l.messages(through)}
-		if l.died() == 0 {
+		if n := uint64(len(l.alive)); n == l.last-l.first+1 && l.first == l.began && n == uint64(len(l.before))+l.last-through {
 			next.Dead, next.Same = nil, true
 		}
 		m, err := earlier.Continue(l.t.Context(), l.mem, next)
+		if l.revived() && errors.Is(err, ErrUnfit) {
+			l.fell++
+			l.backUp(true)
+			return
+		}
 		wantNone(l.t, err)
 		node, _, err := earlier.Save(l.t.Context(), l.mem, "S", l.document(), head, m)
 		wantNone(l.t, err)
 		l.log = openStream(l.t.Context(), l.mem, node)
 	}
 	wantNone(l.t, l.log.Err)
-	l.before = maps.Clone(l.alive)
+	l.before, l.began = maps.Clone(l.alive), l.first
 }
 
 // common is the last message that the newest snapshot and the stream both hold.
@@ -155,14 +164,24 @@ func (l *life) common() (through uint64) {
 	return through
 }
 
-// died is how many messages of the newest snapshot the stream does not have any more.
-func (l *life) died() (n int) {
-	for seq, raw := range l.before {
-		if string(l.alive[seq]) != string(raw) {
-			n++
+// revived says whether a message up to the common one is alive that the newest snapshot does not have.
+func (l *life) revived() bool {
+	through := l.common()
+	for seq := range l.alive {
+		if seq <= through && l.before[seq] == nil {
+			return true
 		}
 	}
-	return n
+	return false
+}
+
+// setBack makes the stream what it was some time ago, as the restore of an older snapshot does.
+func (l *life) setBack() {
+	if len(l.past) == 0 {
+		return
+	}
+	was := l.past[len(l.past)-1-l.rnd.IntN(min(len(l.past), 5))]
+	l.alive, l.first, l.last = maps.Clone(was.alive), was.first, was.last
 }
 
 // check reads the newest snapshot back.
@@ -242,7 +261,13 @@ func TestContinue(t *testing.T) {
 			l := newLife(t, rnd, func() int { return c.size(rnd) })
 			l.publish(c.grow)
 			for range c.rounds {
-				switch rnd.IntN(12) {
+				l.past = append(l.past, life{alive: maps.Clone(l.alive), first: l.first, last: l.last})
+				switch rnd.IntN(13) {
+				case 12:
+					l.setBack()
+					if rnd.IntN(2) == 0 {
+						l.kill(10 + rnd.IntN(100))
+					}
 				case 0:
 					l.kill(2 + rnd.IntN(50))
 				case 1:
@@ -261,7 +286,7 @@ func TestContinue(t *testing.T) {
 				l.backUp(l.common() == 0 || rnd.IntN(30) == 0)
 				l.check()
 			}
-			t.Logf("at most %.2f entries stored for each that lives", l.worst)
+			t.Logf("at most %.2f entries stored for each that lives; %d times what had died was back", l.worst, l.fell)
 			if l.worst > 3 {
 				t.Errorf("%.2f entries stored for each that lives", l.worst)
 			}

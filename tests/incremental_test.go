@@ -185,6 +185,38 @@ func TestIncrementsOfAnotherLife(t *testing.T) {
 		wantWay(t, x.backUp(t), backup.WayConsumer, 25)
 		x.restored(t, "S")
 	})
+	t.Run("what had died is back", func(t *testing.T) {
+		t.Parallel()
+		for _, deletes := range [][]uint64{{5}, {5, 6}, {}} {
+			x := newIncrements(t)
+			st := x.src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+			x.src.publish(t, "s", 10, text)
+			x.backUp(t)
+			remove(t, st, 3)
+			wantWay(t, x.backUp(t), backup.WayNone, 0)
+			emptyServer(t, x.src)
+			x.restoreSnapshot(t, x.src, snapshotIDs(t, x.r)[0])
+			st, err := x.src.js.Stream(t.Context(), "S")
+			must(t, err)
+			remove(t, st, deletes...)
+			if s := x.backUp(t); s.Way != backup.WaySnapshot || s.Messages != uint64(10-len(deletes)) {
+				t.Errorf("captured by %s with %d messages", s.Way, s.Messages)
+			}
+			x.restored(t, "S")
+		}
+	})
+	t.Run("the largest message died", func(t *testing.T) {
+		t.Parallel()
+		x := newIncrements(t)
+		x.src = startServer(t, natsd.Options{MaxPayload: 4 << 20})
+		st := x.src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+		x.src.publish(t, "s", 1, func(int) []byte { return make([]byte, 3<<20) })
+		x.src.publish(t, "s", 10, text)
+		x.backUp(t)
+		remove(t, st, 1)
+		wantWay(t, x.backUp(t), backup.WayNone, 0)
+		x.restored(t, "S") // to a server that takes no such message
+	})
 	for name, cfg := range map[string]jetstream.StreamConfig{
 		"created again":               {},
 		"refilled, one for a subject": {Storage: jetstream.MemoryStorage, MaxMsgsPerSubject: 1},
@@ -215,6 +247,7 @@ func TestIncrementsOfAnotherLife(t *testing.T) {
 // restoreSnapshot restores one snapshot to a server.
 func (x *increments) restoreSnapshot(t *testing.T, to *source, id storage.ID) {
 	t.Helper()
+	time.Sleep(300 * time.Millisecond) // a server may give a stream messages of one that it has just deleted
 	rd, err := x.r.LoadIndex(t.Context(), nil)
 	must(t, err)
 	sn, err := x.r.Snapshot(t.Context(), id.String(), snapshot.Filter{})

@@ -260,7 +260,7 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 	}
 	p.warnOfStreams(res.Streams)
 	if res.Unread != nil {
-		p.out.warn("whether a stream was created anew since earlier snapshots is not known, because some cannot be read: %v", res.Unread)
+		p.out.warn("some earlier snapshots cannot be read, so that streams may have been read whole that need not be, and whether one was created anew is not known: %v", res.Unread)
 	}
 	report := newBackupReport(res)
 	if p.out.json {
@@ -302,6 +302,8 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 func (p *program) tellWay(s backup.StreamResult) {
 	switch {
 	case s.Err != nil:
+	case s.Damaged:
+		p.out.warn("stream %s was read whole, because what earlier snapshots hold of it is damaged: %s\nthis snapshot may need the same damaged data: see `jetsam check --read-data`", s.Name, s.Whole)
 	case s.Whole != "":
 		p.out.detail("stream %s was read whole, %s: %s", s.Name, formatSize(s.Received), s.Whole)
 	case s.Parent == (storage.ID{}):
