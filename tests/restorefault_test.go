@@ -386,7 +386,7 @@ func TestNotCapturedStreams(t *testing.T) {
 	_, dir := newRepo(t, repo.Options{})
 	c := command{repo: dir}
 	c.run(t, 0, "backup", "--all", "--server", src.URL())
-	c.run(t, 3, "backup", "--all", "--server", strings.Replace(src.URL(), "://", "://bk:b@", 1))
+	c.run(t, 3, "backup", "--all", "--mode", "full", "--server", strings.Replace(src.URL(), "://", "://bk:b@", 1))
 	dst := startServer(t, natsd.Options{})
 	for _, args := range [][]string{{"restore", "latest", "--dry-run"}, {"restore", "latest"}} {
 		out := c.run(t, 3, append(args, "--server", dst.URL())...)

@@ -103,7 +103,7 @@ func TestStreamDeletedInMidCapture(t *testing.T) {
 		}
 	}}
 	o := small
-	o.IdleTimeout = 2 * time.Second
+	o.IdleTimeout, o.Mode = 2*time.Second, backup.ModeFull
 	res, err := backup.Run(t.Context(), through(t, k.open(t, src.URL())), r, o)
 	must(t, err)
 	failed := res.Failed()

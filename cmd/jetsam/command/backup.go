@@ -260,7 +260,7 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 	}
 	p.warnOfStreams(res.Streams)
 	if res.Unread != nil {
-		p.out.warn("some earlier snapshots cannot be read, so that streams may have been read whole that need not be, and whether one was created anew is not known: %v", res.Unread)
+		p.out.warn("whether a stream was created anew since earlier snapshots is not known, and streams may have been read whole that need not be, because some cannot be read: %v", res.Unread)
 	}
 	report := newBackupReport(res)
 	if p.out.json {
