@@ -71,7 +71,7 @@ func speaking() []mutant {
 			file:    "cmd/jetsam/command/private.go",
 			old:     "return slices.Contains(secretVariables, name) ||",
 			new:     "return",
-			pkg:     inTests, run: "^TestNothingToSeeFromOutside$",
+			pkg:     inCommand, run: "^TestCommandsLearnNoSecret$",
 		},
 		{
 			promise: "files that others may read are warned of",
