@@ -126,33 +126,20 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	if err != nil {
 		return nil, fmt.Errorf("look at the stream before its capture: %w", err)
 	}
-	snap, err := b.conn.Snapshot(ctx, name, b.snapshotOptions())
+	snap, err := b.openSnapshot(ctx, name, b.snapshotOptions())
 	if err != nil {
 		return nil, err
 	}
 	defer snap.Close()
-	state, err := archive.ParseState(snap.State)
-	if err != nil {
-		return nil, err
-	}
-	source := &tap{r: snap}
-	in := archive.NewReader(archive.Decompress(source, wireLimit(state)), archive.Limits{})
-	head, err := in.Head()
-	if err != nil {
-		return nil, source.why(err)
-	}
-	if err := sameState(state, head); err != nil {
-		return nil, err
-	}
-	head = withoutFetches(head)
+	state, head := snap.state, snap.head
 	g := newGaps(state.FirstSeq)
-	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), b.messages(name, in, state, g))
+	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), b.messages(name, snap.in.Next, state, g))
 	if err != nil {
-		return nil, source.why(err)
+		return nil, snap.source.why(err)
 	}
 	c := &capture{StreamResult: StreamResult{
 		Name: name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers), Captured: began,
-		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, state), Way: WaySnapshot, New: m.Count, Received: source.n,
+		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, state), Way: WaySnapshot, New: m.Count, Received: snap.source.n,
 	}}
 	v, err := b.judge(ctx, before, state, m, g)
 	if err != nil {
@@ -162,7 +149,43 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 		v.torn = "" // as every capture of such a stream would be
 	}
 	c.Removed, c.Torn = v.removed, v.torn
-	return c, b.save(ctx, c, snap, head, m, before.Created)
+	return c, b.save(ctx, c, snap.Snapshot, head, m, before.Created)
+}
+
+// opened is a snapshot whose head was read.
+type opened struct {
+	*jetstream.Snapshot
+	state  archive.State
+	source *tap
+	in     *archive.Reader
+	head   *archive.Head // without consumers by which other backups read the stream
+}
+
+// openSnapshot asks for a snapshot of a stream and reads its head.
+func (b *run) openSnapshot(ctx context.Context, name string, o jetstream.SnapshotOptions) (*opened, error) {
+	snap, err := b.conn.Snapshot(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &opened{Snapshot: snap, source: &tap{r: snap}}
+	if err := s.readHead(); err != nil {
+		snap.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *opened) readHead() (err error) {
+	if s.state, err = archive.ParseState(s.State); err != nil {
+		return err
+	}
+	s.in = archive.NewReader(archive.Decompress(s.source, wireLimit(s.state)), archive.Limits{})
+	head, err := s.in.Head()
+	if err != nil {
+		return s.source.why(err)
+	}
+	s.head = withoutFetches(head)
+	return sameState(s.state, s.head)
 }
 
 // tap remembers why a snapshot ended. Where in the archive that was noticed says nothing: what was read by then waits in buffers.
@@ -220,13 +243,13 @@ func sameState(state archive.State, head *archive.Head) error {
 	return nil
 }
 
-// messages yields the messages of an archive, and ends with an error at the first that the state does not allow: a server that never
+// messages yields the messages that next does, and ends with an error at the first that the state does not allow: a server that never
 // stops sending is not listened to any longer than that.
-func (b *run) messages(name string, in *archive.Reader, state archive.State, g *gaps) func() (*archive.Message, error) {
+func (b *run) messages(name string, next func() (*archive.Message, error), state archive.State, g *gaps) func() (*archive.Message, error) {
 	meter := b.meter(name, state)
 	var sofar streamlog.Messages
 	return func() (*archive.Message, error) {
-		msg, err := in.Next()
+		msg, err := next()
 		if err != nil {
 			return nil, err
 		}

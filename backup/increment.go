@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"jetsam/blob"
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
@@ -51,7 +52,7 @@ type increment struct {
 	info     *jetstream.StreamInfo // the stream, as it is captured
 	through  uint64                // the last message that the log and the stream have in common
 	dead     *streamlog.Dead       // what the stream does not have up to its last sequence
-	same     bool                  // of the log's messages none died: dead is not known
+	full     bool                  // from the stream's first sequence on, both have every one that is common
 	want     uint64                // messages that came
 	received uint64
 	way      string
@@ -156,6 +157,9 @@ func (i *increment) prepare(ctx context.Context) error {
 	if err := i.findCommon(ctx); err != nil {
 		return err
 	}
+	if i.info.Config, err = storedConfig(i.info.Config); err != nil {
+		return err
+	}
 	i.want = i.info.LastSeq - i.through - i.dead.Count(i.through+1, i.info.LastSeq)
 	if i.want > fewNew && i.want > i.info.Messages/muchNew && i.b.o.Mode != ModeIncremental {
 		return errMuchNew
@@ -170,8 +174,7 @@ func (i *increment) look(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, fmt.Errorf("look at the stream: %w", err)
 	}
 	i.received += uint64(len(info.Raw))
-	info.Config, err = storedConfig(info.Config)
-	return info, err
+	return info, nil
 }
 
 // lookClosely asks how the stream stands, and for every sequence that it does not have.
@@ -187,12 +190,18 @@ func (i *increment) lookClosely(ctx context.Context) error {
 	if info.State, err = without(info.State, "deleted"); err != nil {
 		return err
 	}
-	if info.Config, err = storedConfig(info.Config); err != nil {
-		return err
-	}
 	i.info = info
-	i.dead = streamlog.NewDead(func(yield func(streamlog.Run) bool) {
-		if info.FirstSeq > 1 && !yield(streamlog.Run{First: 1, Last: info.FirstSeq - 1}) {
+	i.dead = deadOf(info, deleted)
+	if have := info.LastSeq - i.dead.Count(1, info.LastSeq); have != info.Messages {
+		return fmt.Errorf("%w: the stream has %d messages up to %d, and by the sequences that it lacks %d", streamlog.ErrUnfit, info.Messages, info.LastSeq, have)
+	}
+	return nil
+}
+
+// deadOf are the sequences that a stream does not have, up to its last one: all below its first, and those that were deleted behind that.
+func deadOf(info *jetstream.StreamInfo, deleted []uint64) *streamlog.Dead {
+	return streamlog.NewDead(func(yield func(streamlog.Run) bool) {
+		if !yield(streamlog.Run{First: 1, Last: max(info.FirstSeq, 1) - 1}) {
 			return
 		}
 		for _, seq := range deleted {
@@ -201,10 +210,6 @@ func (i *increment) lookClosely(ctx context.Context) error {
 			}
 		}
 	})
-	if have := info.LastSeq - i.dead.Count(1, info.LastSeq); have != info.Messages {
-		return fmt.Errorf("%w: the stream has %d messages up to %d, and by the sequences that it lacks %d", streamlog.ErrUnfit, info.Messages, info.LastSeq, have)
-	}
-	return nil
 }
 
 // storedConfig is a configuration as a snapshot has it: without what a server adds to its metadata when it is asked (nats-server 2.11 and
@@ -273,7 +278,7 @@ func (i *increment) findCommon(ctx context.Context) error {
 	if same && i.info.Deleted == 0 && i.info.FirstSeq == was.FirstSeq && i.info.LastSeq >= was.LastSeq &&
 		i.info.Messages == i.log.Stream.Document.Jetsam.Messages+i.info.LastSeq-top.Seq {
 		// The stream lacks none from its first to its last, and the log has as many up to the common one: so both have all of them.
-		i.through, i.same = top.Seq, true
+		i.through, i.dead, i.full = top.Seq, deadOf(i.info, nil), true
 		return nil
 	}
 	if err := i.lookClosely(ctx); err != nil {
@@ -343,23 +348,8 @@ func (i *increment) fetch(ctx context.Context, g *gaps) (*streamlog.Continued, e
 		}()
 		next = f.Next
 	}
-	meter := i.b.meter(i.name, i.newState())
-	var sofar streamlog.Messages
 	return i.log.Continue(ctx, saver{i.b.w}, streamlog.Next{
-		Through: i.through, Dead: i.dead, Same: i.same, Cut: i.b.cut.Fresh(),
-		Messages: func() (*archive.Message, error) {
-			m, err := next()
-			if err != nil {
-				return nil, err
-			}
-			sofar.Count, sofar.Last = sofar.Count+1, m.Seq
-			if err := possible(i.newState(), &sofar); err != nil {
-				return nil, err
-			}
-			g.saw(m.Seq)
-			meter.add(m)
-			return m, nil
-		},
+		Through: i.through, Dead: i.dead, Full: i.full, Cut: i.b.cut.Fresh(), Messages: i.b.messages(i.name, next, i.newState(), g),
 	})
 }
 
@@ -448,10 +438,20 @@ func (i *increment) contentOf(messages uint64) uint64 {
 	return i.info.Bytes - min(i.info.Bytes, extra*messages)
 }
 
-// sameJSON says whether two JSON texts mean the same.
+// maxCompared is how many bytes of JSON are decoded to be compared: a consumer may have a million messages that wait.
+const maxCompared = 64 << 10
+
+// sameJSON says whether two JSON texts mean the same. Of large ones, only equal bytes do.
 func sameJSON(x, y json.RawMessage) bool {
-	var a, b any
-	return json.Unmarshal(x, &a) == nil && json.Unmarshal(y, &b) == nil && reflect.DeepEqual(a, b)
+	if bytes.Equal(x, y) {
+		return true
+	}
+	if max(len(x), len(y)) > maxCompared {
+		return false
+	}
+	a, err1 := strictjson.Any(x)
+	b, err2 := strictjson.Any(y)
+	return err1 == nil && err2 == nil && reflect.DeepEqual(a, b)
 }
 
 // sameCounts says whether two states are of the same messages.
@@ -551,21 +551,12 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 const headChunk = 1 << 10
 
 func (i *increment) readHeadOfSnapshot(ctx context.Context) error {
-	snap, err := i.b.conn.Snapshot(ctx, i.name, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: i.b.o.IdleTimeout})
+	snap, err := i.b.openSnapshot(ctx, i.name, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: i.b.o.IdleTimeout})
 	if err != nil {
 		return err
 	}
 	defer snap.Close()
-	state, err := archive.ParseState(snap.State)
-	if err != nil {
-		return err
-	}
-	source := &tap{r: snap}
-	i.head, err = archive.NewReader(archive.Decompress(source, wireLimit(state)), archive.Limits{}).Head()
-	if err != nil {
-		return source.why(err)
-	}
-	i.head = withoutFetches(i.head)
+	i.head = snap.head
 	for _, c := range i.head.Consumers {
 		i.received += uint64(len(c.JSON))
 	}

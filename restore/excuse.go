@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
 )
 
@@ -28,8 +29,8 @@ func compareSalvaged(want, got []archive.Consumer, lost *DamageError, diff *Diff
 
 // excuse returns what got would be if the server had not yet forgotten lost messages. What cannot be excused stays as it is.
 func excuse(want, got json.RawMessage, lost *DamageError) json.RawMessage {
-	w, werr := decode(want)
-	g, gerr := decode(got)
+	w, werr := strictjson.Any(want)
+	g, gerr := strictjson.Any(got)
 	if werr != nil || gerr != nil {
 		return got
 	}

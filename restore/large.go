@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 )
 
@@ -45,8 +46,8 @@ func asObject(v, other []byte) []byte {
 }
 
 func compareSmall(what string, want, got []byte, diff *DifferenceError) {
-	w, werr := decode(want)
-	g, gerr := decode(got)
+	w, werr := strictjson.Any(want)
+	g, gerr := strictjson.Any(got)
 	if err := firstError(werr, gerr); err != nil {
 		diff.add("%s cannot be compared: %v", what, err)
 		return
@@ -78,8 +79,8 @@ func sameElement(want, got []byte) bool {
 		compareRaw("", want, got, &diff)
 		return diff.Count == 0
 	}
-	w, werr := decode(want)
-	g, gerr := decode(got)
+	w, werr := strictjson.Any(want)
+	g, gerr := strictjson.Any(got)
 	return werr == nil && gerr == nil && reflect.DeepEqual(w, g)
 }
 

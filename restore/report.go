@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -12,8 +13,8 @@ import (
 // compareConfig compares a server's configuration with what it shall be. What the snapshot's does not say at all, a server adds as it sees fit:
 // a newer one has fields that the source did not know.
 func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError) {
-	want, werr := decode(s.wanted)
-	got, gerr := decode(config)
+	want, werr := strictjson.Any(s.wanted)
+	got, gerr := strictjson.Any(config)
 	w, wok := want.(map[string]any)
 	g, gok := got.(map[string]any)
 	if !wok || !gok {

@@ -194,14 +194,6 @@ func object(v, other any) (map[string]any, bool) {
 	return o, ok
 }
 
-func decode(raw json.RawMessage) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var v any
-	err := d.Decode(&v)
-	return v, err
-}
-
 // maxShown is how many bytes of a value that differs are shown.
 const maxShown = 60
 

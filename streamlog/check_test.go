@@ -32,11 +32,6 @@ func (m damagedMemory) Lost(h blob.Handle) error {
 	return err
 }
 
-func (m damagedMemory) Size(h blob.Handle) (uint32, bool) {
-	p, err := m.Load(context.Background(), h, nil)
-	return uint32(len(p)), err == nil
-}
-
 // specimen is a snapshot of one stream, S, of three groups, the second of which ends in a large message.
 type specimen struct {
 	t      *testing.T

@@ -37,10 +37,11 @@ type logPart struct {
 	groups []logGroup // nil until they are asked for
 }
 
-// logGroup is a group and its blobs.
+// logGroup is a group, its blobs, and what becomes of it.
 type logGroup struct {
 	Group
 	ids []blob.ID
+	fate
 }
 
 // OpenLog opens a stream's log to go on from it. No message is read. What is missing makes it ErrUnfit.
@@ -133,16 +134,18 @@ func (l *Log) groupsOf(ctx context.Context, i int) ([]logGroup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: part %s: %w", ErrUnfit, seqName(p.First), err)
 	}
+	out := make([]logGroup, 0, len(groups))
 	ids := p.Blobs
 	for _, g := range groups {
-		x := logGroup{g, ids[:len(g.Blobs):len(g.Blobs)]}
+		x := logGroup{Group: g, ids: ids[:len(g.Blobs):len(g.Blobs)]}
 		if size, err := l.sizeOf(x); err != nil || size < g.Bytes {
 			return nil, errors.Join(err, fmt.Errorf("%w: messages %d to %d: %d bytes in blobs of %d", ErrUnfit, g.First, g.Last, g.Bytes, size))
 		}
-		p.groups = append(p.groups, x)
+		out = append(out, x)
 		ids = ids[len(g.Blobs):]
 	}
-	return p.groups, nil
+	p.groups = out
+	return out, nil
 }
 
 // sizeOf is how many framed bytes a group has.

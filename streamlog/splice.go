@@ -17,21 +17,20 @@ import (
 type Next struct {
 	Through  uint64                           // the last sequence that both logs hold
 	Dead     *Dead                            // all sequences, up to the stream's last, that it does not have any more
-	Same     bool                             // none died of those that lived in the earlier log: Dead is not known
+	Full     bool                             // up to Through, all that is not in Dead lived in the earlier log: it need not be read to know that
 	Cut      *chunker.Cutter                  // a fresh one
 	Messages func() (*archive.Message, error) // those above Through, as for WriteMessages
 }
 
 // Continued is what Continue stored.
 type Continued struct {
-	Came      Messages // about the messages that came: Count, First, Last, Content and Largest
-	Tree      blob.ID  // of the directory "messages"
-	Time      time.Time
-	NewBytes  uint64 // sealed bytes that the repository did not have
-	Stored    uint64 // entries of the whole log
-	First     uint64 // sequence of its first entry; 0 where it has none
-	Dead      *Dead  // of its entries, and of what lies between them
-	Rewritten uint64 // bytes of the earlier log's entries that were stored again
+	Came     Messages // about the messages that came: Count, First, Last, Content and Largest
+	Tree     blob.ID  // of the directory "messages"
+	Time     time.Time
+	NewBytes uint64 // sealed bytes that the repository did not have
+	Stored   uint64 // entries of the whole log
+	First    uint64 // sequence of its first entry; 0 where it has none
+	Dead     *Dead  // of its entries, and of what lies between them
 
 	cleared *Dead // where groups were stored: nothing is dead there, whatever the earlier log says
 }
@@ -55,24 +54,16 @@ func (l *Log) Continue(ctx context.Context, dst Saver, next Next) (*Continued, e
 	s.out.Stored += done.Count - s.left
 	s.out.Tree, s.out.Time, s.out.NewBytes = done.Tree, done.Time, done.NewBytes
 	s.out.First, s.out.cleared = s.w.lib.first(), NewDead(slices.Values(done.ranges))
-	s.out.Dead = s.deadOf()
-	return s.out, nil
-}
-
-// deadOf is what is dead in the groups that stayed.
-func (s *splice) deadOf() *Dead {
-	if s.next.Same {
-		return s.log.Dead.Minus(s.out.cleared)
-	}
-	return NewDead(func(yield func(Run) bool) {
+	s.out.Dead = NewDead(func(yield func(Run) bool) {
 		for _, r := range s.touched {
-			for d := range s.next.Dead.Within(r.First, r.Last).Runs() {
+			for d := range next.Dead.Within(r.First, r.Last).Runs() {
 				if !yield(d) {
 					return
 				}
 			}
 		}
 	})
+	return s.out, nil
 }
 
 // splice puts an earlier log and new messages together.
@@ -100,7 +91,7 @@ func (s *splice) feed(ctx context.Context, g *grouper) error {
 			return err
 		}
 	}
-	if have := s.next.Through - s.next.Dead.Count(1, s.next.Through); !s.next.Same && have != s.alive {
+	if have := s.next.Through - s.next.Dead.Count(1, s.next.Through); have != s.alive {
 		return fmt.Errorf("%w: the stream has %d messages up to %d, of which it holds %d", ErrUnfit, have, s.next.Through, s.alive)
 	}
 	s.tail = g.tail
@@ -118,8 +109,8 @@ func (s *splice) count(next func() (*archive.Message, error)) func() (*archive.M
 		if out.Count++; out.Count == 1 {
 			out.First = m.Seq
 		}
-		size := uint64(len(m.Header) + len(m.Payload))
-		out.Last, out.Content, out.Largest = m.Seq, out.Content+size+uint64(len(m.Subject)), max(out.Largest, size)
+		e := entryOf(m, 0)
+		out.Last, out.Content, out.Largest = e.seq, out.Content+e.content, max(out.Largest, e.size)
 		return m, nil
 	}
 }
@@ -141,24 +132,26 @@ func (s *splice) isLast(i int) bool {
 // part goes on with part i: as it is, without some of its groups, or with its living entries stored anew.
 func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 	p, last := s.log.parts[i], s.isLast(i)
-	if !last && s.next.Same {
+	if end := s.log.end(i, s.next.Through); !last && s.next.Full {
+		s.alive += end - p.First + 1 - s.next.Dead.Count(p.First, end)
+		s.touched = append(s.touched, Run{p.First, end})
 		return s.keepPart(ctx, p)
 	}
 	groups, err := s.log.groupsOf(ctx, i)
 	if err != nil {
 		return err
 	}
-	fates := make([]fate, len(groups))
 	var whole, alive uint64
 	changed := false
-	for j, x := range groups {
-		if fates[j], err = s.judge(ctx, x); err != nil {
+	for j := range groups {
+		x := &groups[j]
+		if x.fate, err = s.judge(ctx, *x); err != nil {
 			return err
 		}
-		s.alive += fates[j].alive
+		s.alive += x.alive
 		whole += x.Bytes
-		alive += x.Bytes / x.Messages * fates[j].alive
-		changed = changed || !fates[j].stays
+		alive += x.Bytes / x.Messages * x.alive
+		changed = changed || !x.stays
 	}
 	switch {
 	case 2*alive < whole:
@@ -168,10 +161,12 @@ func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 			}
 		}
 	case !changed && !last:
-		s.touch(groups, fates)
+		for _, x := range groups {
+			s.touch(x)
+		}
 		return s.keepPart(ctx, p)
 	default:
-		err = s.keepGroups(ctx, g, groups, fates, last)
+		err = s.keepGroups(ctx, g, groups, last)
 	}
 	if err != nil || last {
 		return err
@@ -192,21 +187,17 @@ type fate struct {
 // judge says what becomes of a group. What the stream has of its sequences must be among what lived in it: a message that was dead and is back,
 // as after the restore of an older snapshot, makes the log ErrUnfit.
 func (s *splice) judge(ctx context.Context, x logGroup) (fate, error) {
-	span := x.Last - x.First + 1
-	before := s.log.Dead.Count(x.First, x.Last)
-	switch {
-	case x.First > s.next.Through:
+	if x.First > s.next.Through {
 		return fate{}, nil
-	case s.next.Same:
-		return fate{alive: x.Alive(s.log.Dead), stays: before < span && x.Last <= s.next.Through, touched: before > 0}, nil
 	}
+	before := s.log.Dead.Count(x.First, x.Last)
 	last := min(x.Last, s.next.Through)
 	alive := last - x.First + 1 - s.next.Dead.Count(x.First, last)
 	f := fate{alive: alive, stays: alive > 0 && last == x.Last, touched: before > 0 || alive < x.Messages}
 	switch {
 	case before > 0 && s.log.Dead.Within(x.First, last).Minus(s.next.Dead).Len() > 0:
 		return fate{}, fmt.Errorf("%w: of messages %d to %d some are back that were gone", ErrUnfit, x.First, last)
-	case before == 0 && f.stays && span > x.Messages:
+	case before == 0 && f.stays && x.Last-x.First+1 > x.Messages:
 		// Which sequences it lacks only its entries say. From now on the file of the dead does.
 		f.touched = true
 		return f, s.readLiving(ctx, x)
@@ -225,11 +216,10 @@ func (s *splice) readLiving(ctx context.Context, x logGroup) error {
 	}
 }
 
-func (s *splice) touch(groups []logGroup, fates []fate) {
-	for j, x := range groups {
-		if fates[j].touched {
-			s.touched = append(s.touched, Run{x.First, x.Last})
-		}
+// touch notes a group that stays and holds dead entries.
+func (s *splice) touch(x logGroup) {
+	if x.touched {
+		s.touched = append(s.touched, Run{x.First, x.Last})
 	}
 }
 
@@ -237,42 +227,20 @@ func (s *splice) keepPart(ctx context.Context, p *logPart) error {
 	return s.w.then(ctx, func(ctx context.Context) error { return s.w.lib.keep(ctx, p) })
 }
 
-// dead is what is known to be dead of the earlier log.
-func (s *splice) dead() *Dead {
-	if s.next.Same {
-		return s.log.Dead
-	}
-	return s.next.Dead
-}
-
 // refeed gives the grouper what lives of a group.
 func (s *splice) refeed(ctx context.Context, g *grouper, x logGroup) error {
 	s.left += x.Messages
-	if x.First > s.next.Through || s.dead().Count(x.First, x.Last) == x.Last-x.First+1 {
+	if x.alive == 0 {
 		return nil
 	}
-	return g.addAll(s.noted(s.living(ctx, x)))
-}
-
-// noted counts what is stored again.
-func (s *splice) noted(next func() (*archive.Message, error)) func() (*archive.Message, error) {
-	return func() (*archive.Message, error) {
-		m, err := next()
-		if err == nil {
-			s.out.Rewritten += uint64(len(m.Raw))
-		}
-		return m, err
-	}
+	return g.addAll(s.living(ctx, x))
 }
 
 // living yields the living entries of a group, up to the last common one, and wants them to be all that the stream has there.
 func (s *splice) living(ctx context.Context, x logGroup) func() (*archive.Message, error) {
-	next, isDead := s.log.entries(ctx, x), s.dead().Ascending()
+	next, isDead := s.log.entries(ctx, x), s.next.Dead.Ascending()
 	last := min(x.Last, s.next.Through)
-	want := last - x.First + 1 - s.dead().Count(x.First, last)
-	if s.next.Same {
-		want = x.Alive(s.dead())
-	}
+	want := last - x.First + 1 - s.next.Dead.Count(x.First, last)
 	var n uint64
 	return func() (*archive.Message, error) {
 		for {
@@ -292,21 +260,18 @@ func (s *splice) living(ctx context.Context, x logGroup) func() (*archive.Messag
 }
 
 // keepGroups leaves the groups that stay as they are. Those of the tail wait for what comes behind them.
-func (s *splice) keepGroups(ctx context.Context, g *grouper, groups []logGroup, fates []fate, last bool) error {
+func (s *splice) keepGroups(ctx context.Context, g *grouper, groups []logGroup, last bool) error {
 	for j, x := range groups {
-		stays := fates[j].stays
-		if stays && last && inTail(groups[j:]) {
+		var err error
+		switch {
+		case !x.stays:
+			err = s.refeed(ctx, g, x)
+		case last && inTail(groups[j:]):
 			s.addToTail(ctx, g, x)
-			continue
+		default:
+			err = s.keepGroup(ctx, x)
 		}
-		if stays {
-			s.touch(groups[j:j+1], fates[j:j+1])
-			if err := s.keepGroup(ctx, x); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := s.refeed(ctx, g, x); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -327,14 +292,7 @@ func (s *splice) addToTail(ctx context.Context, g *grouper, x logGroup) {
 	if g.tail == nil {
 		g.tail = &tail{
 			read: func(x logGroup) (*pieces, error) { return s.readTail(ctx, x) },
-			keep: func(x logGroup) error {
-				if f, err := s.judge(ctx, x); err != nil {
-					return err
-				} else if f.touched {
-					s.touched = append(s.touched, Run{x.First, x.Last})
-				}
-				return s.keepGroup(ctx, x)
-			},
+			keep: func(x logGroup) error { return s.keepGroup(ctx, x) },
 		}
 	}
 	g.tail.groups = append(g.tail.groups, x)
@@ -362,6 +320,7 @@ func (s *splice) readTail(ctx context.Context, x logGroup) (*pieces, error) {
 
 // keepGroup puts a group where it was.
 func (s *splice) keepGroup(ctx context.Context, x logGroup) error {
+	s.touch(x)
 	size, err := s.log.sizeOf(x)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 type life struct {
 	t      *testing.T
 	rnd    *rand.Rand
-	mem    sized
+	mem    *memory
 	alive  map[uint64][]byte // encoded messages by their sequences
 	first  uint64
 	last   uint64
@@ -34,16 +34,8 @@ type life struct {
 	worst  float64 // stored bytes for each that lives
 }
 
-// sized is a memory that knows how large its blobs are.
-type sized struct{ *memory }
-
-func (m sized) Size(h blob.Handle) (uint32, bool) {
-	p, ok := m.blobs[h]
-	return uint32(len(p)), ok
-}
-
 func newLife(t *testing.T, rnd *rand.Rand, sizes func() int) *life {
-	return &life{t: t, rnd: rnd, mem: sized{newMemory()}, alive: map[uint64][]byte{}, first: 1, at: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).UnixNano(), sizes: sizes}
+	return &life{t: t, rnd: rnd, mem: newMemory(), alive: map[uint64][]byte{}, first: 1, at: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).UnixNano(), sizes: sizes}
 }
 
 func (l *life) publish(n int) {
@@ -137,7 +129,7 @@ func (l *life) backUp(full bool) {
 		through := l.common()
 		next := Next{Through: through, Dead: l.dead(), Cut: newCutter(l.t), Messages: l.messages(through)}
 		if n := uint64(len(l.alive)); n == l.last-l.first+1 && l.first == l.began && n == uint64(len(l.before))+l.last-through {
-			next.Dead, next.Same = nil, true
+			next.Full = true
 		}
 		m, err := earlier.Continue(l.t.Context(), l.mem, next)
 		if l.revived() && errors.Is(err, ErrUnfit) {
@@ -198,7 +190,7 @@ func (l *life) check() {
 		wantNone(l.t, err)
 		ids := part.Blobs
 		for _, g := range groups {
-			plain := plainBytes(l.t, l.mem.memory, ids[:len(g.Blobs)])
+			plain := plainBytes(l.t, l.mem, ids[:len(g.Blobs)])
 			ids = ids[len(g.Blobs):]
 			checkGroup(l.t, g, plain)
 			if stored += g.Messages; inTail && !g.Tail {

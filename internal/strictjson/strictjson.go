@@ -14,6 +14,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,4 +166,13 @@ func (w *walker) str() error {
 	}
 	top.keys[folded] = struct{}{}
 	return nil
+}
+
+// Any reads JSON of any shape, with its numbers as they are written: a float64 would not tell high sequences apart.
+func Any(raw json.RawMessage) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var v any
+	err := d.Decode(&v)
+	return v, err
 }
