@@ -238,38 +238,20 @@ func TestFetchOverACutLine(t *testing.T) {
 // cuttable returns the address of a way to a server, which cut ends for good.
 func cuttable(t *testing.T, server string) (line string, cut func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	made := make(chan net.Conn, 10)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", strings.TrimPrefix(server, "nats://"))
-			if err != nil {
-				client.Close()
-				return
-			}
-			go func() { io.Copy(up, client); up.Close() }()
-			go func() { io.Copy(client, up); client.Close() }()
-			made <- client
-		}
-	}()
+	line, end := relay(t, server, func(client, server net.Conn) {
+		go func() { io.Copy(server, client); server.Close() }()
+		go func() { io.Copy(client, server); client.Close() }()
+		made <- client
+	})
 	cut = func() {
-		l.Close()
-		<-ended
+		end()
 		for len(made) > 0 {
 			(<-made).Close()
 		}
 	}
 	t.Cleanup(cut)
-	return "nats://" + l.Addr().String(), cut
+	return line, cut
 }
 
 func TestFetchEndsWithItsContext(t *testing.T) {

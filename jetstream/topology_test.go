@@ -188,15 +188,17 @@ func TestDomainThroughALeaf(t *testing.T) {
 	wantError(t, err, jetstream.ErrStreamNotFound)
 }
 
-// slowLine returns the address of a way to a server on which no more than rate bytes a second come back.
-func slowLine(t *testing.T, url string, rate int) string {
+// relay returns the address of a way to a server: pass takes each client, with a connection to the server of its own. No client is taken
+// once end has returned.
+func relay(t *testing.T, url string, pass func(client, server net.Conn)) (line string, end func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		for {
 			client, err := l.Accept()
 			if err != nil {
@@ -207,19 +209,29 @@ func slowLine(t *testing.T, url string, rate int) string {
 				client.Close()
 				return
 			}
-			// What is in the buffers of the way would count as sent.
-			server.(*net.TCPConn).SetReadBuffer(64 << 10)
-			go func() {
-				io.Copy(server, client)
-				server.Close()
-			}()
-			go func() {
-				throttle(client, server, rate)
-				client.Close()
-			}()
+			pass(client, server)
 		}
 	}()
-	return "nats://" + l.Addr().String()
+	return "nats://" + l.Addr().String(), func() { l.Close(); <-ended }
+}
+
+// slowLine returns the address of a way to a server on which no more than rate bytes a second come back.
+func slowLine(t *testing.T, url string, rate int) string {
+	t.Helper()
+	line, end := relay(t, url, func(client, server net.Conn) {
+		// What is in the buffers of the way would count as sent.
+		server.(*net.TCPConn).SetReadBuffer(64 << 10)
+		go func() {
+			io.Copy(server, client)
+			server.Close()
+		}()
+		go func() {
+			throttle(client, server, rate)
+			client.Close()
+		}()
+	})
+	t.Cleanup(end)
+	return line
 }
 
 func throttle(w io.Writer, r io.Reader, rate int) {

@@ -25,14 +25,7 @@ import (
 // works, the restore says so; where it does not, nothing of it is left, and the error says why.
 func TestRestoreSendsASecondTime(t *testing.T) {
 	t.Parallel()
-	src := startServer(t, natsd.Options{})
-	st := src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}})
-	src.publish(t, "orders", 500, text)
-	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy})
-	must(t, err)
-	r, _ := newRepo(t, repo.Options{})
-	backUp(t, src, r, backup.Options{Selection: allStreams})
-	want := lookAt(t, src, "ORDERS")
+	r, _, want := backedUpOrders(t)
 	for _, passes := range []bool{true, false} {
 		t.Run(map[bool]string{true: "and then it can", false: "and never can"}[passes], func(t *testing.T) {
 			t.Parallel()

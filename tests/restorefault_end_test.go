@@ -59,18 +59,24 @@ func (k *link) forward(w io.Writer, client net.Conn) {
 // isChunk says whether a message is a piece of an archive for a server that restores; the end of one has no body.
 func isChunk(subject string) bool { return strings.HasPrefix(subject, "$JS.SNAPSHOT.RESTORE.") }
 
-// TestRestoreKilledAtTheEnd kills restores of which the server has every byte, before the mark is off the stream: the next restore
-// recognises the complete stream, ends it and says so. Killed right after that, it leaves the stream as the snapshot has it, and that is not touched.
-func TestRestoreKilledAtTheEnd(t *testing.T) {
-	t.Parallel()
+// backedUpOrders makes a stream ORDERS of 500 messages and a consumer, and a repository that holds it.
+func backedUpOrders(t *testing.T) (r *repo.Repo, dir string, as image) {
+	t.Helper()
 	src := startServer(t, natsd.Options{})
 	st := src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}})
 	src.publish(t, "orders", 500, text)
 	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy})
 	must(t, err)
-	r, dir := newRepo(t, repo.Options{})
+	r, dir = newRepo(t, repo.Options{})
 	backUp(t, src, r, backup.Options{Selection: allStreams})
-	want := lookAt(t, src, "ORDERS")
+	return r, dir, lookAt(t, src, "ORDERS")
+}
+
+// TestRestoreKilledAtTheEnd kills restores of which the server has every byte, before the mark is off the stream: the next restore
+// recognises the complete stream, ends it and says so. Killed right after that, it leaves the stream as the snapshot has it, and that is not touched.
+func TestRestoreKilledAtTheEnd(t *testing.T) {
+	t.Parallel()
+	_, dir, want := backedUpOrders(t)
 	const update = "$JS.API.STREAM.UPDATE.ORDERS"
 	for _, c := range []struct {
 		name   string
