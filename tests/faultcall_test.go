@@ -3,9 +3,11 @@ package tests
 import (
 	"bytes"
 	"context"
+	varint "encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -178,7 +180,7 @@ func readTree(ctx context.Context, rd *repo.Reader, id blob.ID, path string, fil
 	return nil
 }
 
-// imageOf joins what a stream's directory holds, as docs/without-jetsam.md says.
+// imageOf joins what a stream's directory holds, as docs/without-jetsam.md says, and leaves out what is dead, as docs/format/stream.md says.
 func imageOf(files map[string][]byte, dir string) (im image, err error) {
 	if im.Config, err = configOf(files[dir+"/backup.json"]); err != nil {
 		return im, err
@@ -191,6 +193,10 @@ func imageOf(files map[string][]byte, dir string) (im image, err error) {
 		}
 	}
 	joined = append(joined, files[dir+"/end.arc.s2"]...)
+	dead, err := deadIn(files[dir+"/dead"])
+	if err != nil {
+		return im, err
+	}
 	in := archive.NewReader(s2.NewReader(bytes.NewReader(joined)))
 	for {
 		h, err := in.Next()
@@ -202,12 +208,56 @@ func imageOf(files map[string][]byte, dir string) (im image, err error) {
 			return im, err
 		}
 		if h.Name == "" && h.Sequence == 0 {
-			return im, nil
+			break
+		}
+		if dead[uint64(h.Sequence)] {
+			continue
 		}
 		if err := im.take(h.Name, h.Sequence, h.Timestamp, body, h.HeaderSize); err != nil {
 			return im, err
 		}
 	}
+	if len(dead) > 0 { // the state in the archive is that of the log
+		var doc struct{ State json.RawMessage }
+		if err := json.Unmarshal(files[dir+"/backup.json"], &doc); err != nil {
+			return im, err
+		}
+		im.State = nil
+		return im, decodeNumbers(doc.State, &im.State)
+	}
+	return im, nil
+}
+
+// deadIn are the sequences in the segments of a file of the dead.
+func deadIn(file []byte) (map[uint64]bool, error) {
+	dead := map[uint64]bool{}
+	number := func() uint64 {
+		v, n := varint.Uvarint(file)
+		file = file[max(n, 0):]
+		return v
+	}
+	for len(file) > 0 {
+		segment := file
+		if !bytes.HasPrefix(file, []byte("JSDEAD01")) {
+			return nil, errors.New("a segment of the dead does not begin as one")
+		}
+		file = file[8:]
+		next := uint64(1) // the lowest first sequence that the next run may have
+		for runs := number(); runs > 0; runs-- {
+			first := next + number()
+			last := first + number()
+			for seq := first; seq <= last; seq++ {
+				dead[seq] = true
+			}
+			next = last + 2
+		}
+		sum := crc32.Checksum(segment[:len(segment)-len(file)], crc32.MakeTable(crc32.Castagnoli))
+		if len(file) < 4 || varint.LittleEndian.Uint32(file) != sum {
+			return nil, errors.New("a segment of the dead has another checksum")
+		}
+		file = file[4:]
+	}
+	return dead, nil
 }
 
 // configOf is the configuration in backup.json as the nats CLI's library would write it.
