@@ -36,11 +36,54 @@ func WithoutMetadata(config json.RawMessage, name string) (json.RawMessage, erro
 	return editMetadata(config, func(entries map[string]string) { delete(entries, name) })
 }
 
-func editMetadata(config json.RawMessage, edit func(map[string]string)) (json.RawMessage, error) {
+// WithChanges returns a stream's configuration with other values of some of its outermost fields; nil takes a field out. What else it says
+// keeps its bytes, but not the order of the outermost names. Without changes it is returned as it is.
+func WithChanges(config json.RawMessage, changes map[string]any) (json.RawMessage, error) {
+	if len(changes) == 0 {
+		return config, nil
+	}
+	raws := make(map[string]json.RawMessage, len(changes))
+	for name, value := range changes {
+		if value == nil {
+			raws[name] = nil
+			continue
+		}
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s of a stream configuration: %w", name, err)
+		}
+		raws[name] = raw
+	}
+	return editFields(config, func(fields map[string]json.RawMessage) {
+		for name, raw := range raws {
+			dropField(fields, name)
+			if raw != nil {
+				fields[name] = raw
+			}
+		}
+	})
+}
+
+// editFields changes the outermost fields of a stream's configuration.
+func editFields(config json.RawMessage, edit func(map[string]json.RawMessage)) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(config, &fields); err != nil {
 		return nil, fmt.Errorf("decode stream configuration: %w", err)
 	}
+	edit(fields)
+	return json.Marshal(fields)
+}
+
+// dropField drops a field under all its names: encoding/json, which servers use, reads them without regard to case.
+func dropField(fields map[string]json.RawMessage, name string) {
+	for field := range fields {
+		if strings.EqualFold(field, name) {
+			delete(fields, field)
+		}
+	}
+}
+
+func editMetadata(config json.RawMessage, edit func(map[string]string)) (json.RawMessage, error) {
 	_, s, err := ParseSettings(config)
 	if err != nil {
 		return nil, err
@@ -58,15 +101,12 @@ func editMetadata(config json.RawMessage, edit func(map[string]string)) (json.Ra
 	if err != nil {
 		return nil, fmt.Errorf("encode stream metadata: %w", err)
 	}
-	for field := range fields { // encoding/json, which servers use, reads names without regard to case
-		if strings.EqualFold(field, "metadata") {
-			delete(fields, field)
+	return editFields(config, func(fields map[string]json.RawMessage) {
+		dropField(fields, "metadata")
+		if len(entries) > 0 {
+			fields["metadata"] = raw
 		}
-	}
-	if len(entries) > 0 {
-		fields["metadata"] = raw
-	}
-	return json.Marshal(fields)
+	})
 }
 
 // dropServers drops the server's own entries where there is no room for them.

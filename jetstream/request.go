@@ -67,6 +67,9 @@ func (c *Conn) request(ctx context.Context, subject string, body []byte) ([]byte
 
 // checkName refuses what cannot be the name of a stream or consumer before it becomes part of a subject, where a dot or
 // a wildcard would make it mean something else.
+// CheckStreamName returns an error for what no stream can be called.
+func CheckStreamName(name string) error { return checkName("stream", name) }
+
 func checkName(kind, name string) error {
 	if name == "" {
 		return fmt.Errorf("%s without a name", kind)

@@ -74,20 +74,28 @@ func (t *transfer) likelyCause(came uint64) string {
 	return ""
 }
 
-// ttlHeader begins the header of a message that shall live for a limited time (nats-server 2.11 and newer).
-const ttlHeader = "Nats-TTL:"
-
-// expired says whether a message's Nats-TTL had passed at that moment: a whole number of seconds, or a duration as Go writes it.
+// expired says whether a message's Nats-TTL (nats-server 2.11 and newer) had passed at that moment: a whole number of seconds, or a duration
+// as Go writes it.
 func expired(m *archive.Message, now time.Time) bool {
-	_, rest, found := bytes.Cut(m.Header, []byte("\r\n"+ttlHeader))
-	if !found {
-		return false
-	}
-	value, _, _ := bytes.Cut(rest, []byte("\r\n"))
-	text := string(bytes.TrimSpace(value))
+	text := headerOf(m, "Nats-TTL")
 	ttl, err := time.ParseDuration(text)
 	if seconds, serr := strconv.ParseInt(text, 10, 32); serr == nil {
 		ttl, err = time.Duration(seconds)*time.Second, nil
 	}
 	return err == nil && ttl > 0 && now.After(time.Unix(0, m.Time).Add(ttl))
+}
+
+// headerOf is the value of a message's header field of that name, the first one, or empty.
+func headerOf(m *archive.Message, name string) string {
+	for rest := m.Header; ; {
+		_, field, found := bytes.Cut(rest, []byte("\r\n"+name))
+		if !found {
+			return ""
+		}
+		if value, ok := bytes.CutPrefix(field, []byte(":")); ok {
+			value, _, _ = bytes.Cut(value, []byte("\r\n"))
+			return string(bytes.TrimSpace(value))
+		}
+		rest = field
+	}
 }

@@ -45,7 +45,7 @@ func (p *Plan) findLeftovers(ctx context.Context, existing []*jetstream.StreamIn
 	}
 	for _, s := range p.Streams {
 		info := byName[s.Name]
-		if info == nil || s.Damage != nil {
+		if info == nil || !s.runs() {
 			continue
 		}
 		m, ok := parseMarker(info.Metadata[markerName])
@@ -76,7 +76,7 @@ func (p *Plan) judge(ctx context.Context, s *StreamPlan, info *jetstream.StreamI
 		return err
 	}
 	left := &Leftover{Run: m.run, Snapshot: m.snapshot, Began: m.began, Messages: info.Messages, info: info}
-	left.Whole = m.snapshot == p.Snapshot.ID().Short() && s.isWhole(info, consumers)
+	left.Whole = m.snapshot == s.snapshot && s.isWhole(info, consumers)
 	switch stranger := s.stranger(consumers); {
 	case left.Whole:
 		s.warning("a restore of this snapshot that began on %s brought all of it, but did not end: it will be compared and ended", since)

@@ -53,9 +53,9 @@ func (p *Plan) announce() (stop func()) {
 	return stop
 }
 
-// marker is what marks the plan's streams while it runs.
-func (p *Plan) marker(now time.Time) marker {
-	return marker{run: p.run, snapshot: p.Snapshot.ID().Short(), began: now}
+// marker is what marks a stream of the plan while it runs.
+func (p *Plan) marker(s *StreamPlan, now time.Time) marker {
+	return marker{run: p.run, snapshot: s.snapshot, began: now}
 }
 
 // isOf says whether a stream carries the marker of that run.
@@ -64,21 +64,9 @@ func isOf(info *jetstream.StreamInfo, run string) bool {
 	return ok && m.run == run
 }
 
-// readWanted reads the configuration that a stream shall have in the end: the snapshot's, without the marker of a restore that was under way
-// when it was captured.
-func (s *StreamPlan) readWanted() (err error) {
-	if s.wanted, err = jetstream.WithoutMetadata(s.stream.Document.Config, markerName); err != nil {
-		return fmt.Errorf("stream %s: %w", s.Name, err)
-	}
-	if _, found := s.config.Metadata[markerName]; found {
-		s.warning("it was captured while a restore of it was unfinished: it may not be whole")
-	}
-	return nil
-}
-
 // begin asks the server to restore the stream: with the marker if it can be taken off again, else without.
 func (t *transfer) begin(ctx context.Context) (*jetstream.Restore, error) {
-	state := t.s.stream.Document.State
+	state := t.s.head.State
 	marked, err := t.marked(ctx)
 	if err == nil {
 		var out *jetstream.Restore
@@ -102,7 +90,7 @@ func (t *transfer) marked(ctx context.Context) (json.RawMessage, error) {
 	if t.plan.unannounced != nil {
 		return nil, t.plan.unannounced
 	}
-	config, err := jetstream.WithMetadata(t.s.wanted, markerName, t.plan.marker(time.Now()).String())
+	config, err := jetstream.WithMetadata(t.s.wanted, markerName, t.plan.marker(t.s, time.Now()).String())
 	if err != nil {
 		return nil, err
 	}

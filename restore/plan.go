@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"jetsam/blob"
 	"jetsam/jetstream"
@@ -17,13 +18,14 @@ import (
 
 // Plan is what a restore will do. It is made before anything is changed.
 type Plan struct {
-	Snapshot *snapshot.Snapshot
+	Snapshot *snapshot.Snapshot // of a plan for a time, the newest that it uses
 	Account  *streamlog.Account
 	Warnings []string                 // about the snapshot as a whole
 	Streams  []*StreamPlan            // in the order of their names
 	Missing  []streamlog.FailedStream // chosen, and not in the snapshot: the backup could not read them
 	Options  Options
 
+	moment  bool // it is for the time Options.Cut.At: each stream is of the newest snapshot by then
 	rd      *repo.Reader
 	present *repo.Presence
 	conn    *jetstream.Conn
@@ -35,7 +37,9 @@ type Plan struct {
 
 // StreamPlan is what will become of one stream.
 type StreamPlan struct {
-	Name        string
+	Name        string             // on the server
+	Source      string             // in the snapshot
+	From        *snapshot.Snapshot // that it is taken from; nil where none has it
 	Messages    uint64
 	Bytes       uint64 // of subjects, headers and payloads; where messages are lost, about
 	Consumers   int
@@ -46,42 +50,82 @@ type StreamPlan struct {
 	Damage      error        // why the snapshot does not hold it whole; such a stream is left out
 	Leftover    *Leftover    // what an unfinished restore left under its name; nil: nothing
 	Lost        *DamageError // what the repository does not give of it, as far as is known; without Damage the rest is restored
+	Nothing     string       // why the cut leaves nothing of it; such a stream is left out
 
-	stream    *streamlog.Stream
-	head      *archive.Head
-	headErr   error                    // why the head is made up, and has no consumers
-	state     archive.State            // of the stream when it was captured
-	config    jetstream.StreamSettings // for reading only: what is sent is the raw JSON
-	wanted    json.RawMessage          // the raw JSON of the configuration, as it shall be in the end
-	dead      *streamlog.Dead          // entries of its log that are not alive
-	stretches []stretch                // all of its messages
-	probed    bool                     // they were read
-	ids       []blob.ID                // of the messages that are sent
-	ages      []age
-	raised    int // consumers that stood below the first message
+	snapshot   string             // the beginning of its ID
+	capturedAt time.Time          // where the plan is for a time
+	next       *snapshot.Snapshot // the next one that has the stream, where the plan is for a time; nil: none
 
-	lastGroup uint64 // last sequence of the groups that were read so far
+	// Of a plan for a time: what came by then, of what next has; what it has not any more of the stream's own messages, and of these what
+	// is left out since newer messages replaced it; and what may have come by then and no snapshot has.
+	came, died, replaced, unknown uint64
+
+	log         *log
+	later       *log                     // of next, where something came by the time; nil: nothing
+	captured    *archive.Head            // with the stream's own state; not of the log where that is another
+	headErr     error                    // why the head is made up, and has no consumers
+	head        *archive.Head            // that is sent
+	state       archive.State            // that is sent
+	config      jetstream.StreamSettings // for reading only: what is sent is the raw JSON
+	wanted      json.RawMessage          // the raw JSON of the configuration, as it shall be in the end
+	keepLastSeq bool                     // the state goes on behind a cut
+
+	stretches []stretch // all that is restored of the messages, and what should be and is lost
+	total     uint64    // messages that should be restored
+	content   uint64    // bytes of their subjects, headers and payloads; about, where there is a cut
+	awaited   *awaited  // messages of theirs that consumers wait for, where there are filters
+	filtered  bool      // the filters have been applied
+	probed    bool      // everything was read
+
+	ids     []blob.ID // of the messages that are sent
+	ages    []age
+	raised  int // consumers that stood below the first message
+	lowered int // consumers that stood beyond the cut, or waited for what it leaves out
 }
 
-// age is the highest message time of a group, in Unix nanoseconds, and how many messages it has.
+// age is the lowest and the highest message time of a group, in Unix nanoseconds, and how many messages it has.
 type age struct {
-	to       int64
+	from, to int64
 	messages uint64
 }
 
-func (s *StreamPlan) runs() bool { return !s.Skip && s.Damage == nil }
+func (s *StreamPlan) runs() bool { return !s.Skip && s.Damage == nil && s.Nothing == "" }
 
 // NewPlan finds out what restoring the chosen streams of a snapshot into conn's account would do.
 //
 // It fails with *ConflictError where the server cannot take a stream, and returns the plan with it, so that it can be shown.
 // What is selected and not in the snapshot is *streamlog.UnmatchedError, or *NotCapturedError where the backup could not read any of it. A stream that the repository does not hold whole is
-// in the plan with Damage set; where no chosen stream is whole, that is the error.
+// in the plan with Damage set; where no chosen stream is whole, that is the error. A cut that makes no sense, or leaves nothing of any
+// stream, is *RequestError. Where the cut has filters, everything within its bounds is read to find what they match.
 func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *jetstream.Conn, o Options) (*Plan, error) {
+	p, err := choose(ctx, rd, sn, o)
+	if err != nil {
+		return p, err
+	}
+	return p.into(ctx, conn)
+}
+
+// NewPlanAt finds out what restoring the chosen streams as they were at the time Options.Cut.At would do. Each is taken from the newest of
+// the snapshots, all of one host and account, in which it was captured by then, and what came after that from the next one.
+// It fails as NewPlan does, and with *RequestError where no snapshot tells what was there.
+func NewPlanAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, conn *jetstream.Conn, o Options) (*Plan, error) {
+	p, err := chooseAt(ctx, rd, snapshots, o)
+	if err != nil {
+		return nil, err
+	}
+	return p.into(ctx, conn)
+}
+
+// choose begins the plan of streams of one snapshot.
+func choose(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, o Options) (*Plan, error) {
+	if err := o.Cut.Check(); err != nil {
+		return nil, err
+	}
 	held, err := streamlog.Open(ctx, rd, sn.Tree)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
 	}
-	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, conn: conn, run: newRun()}
+	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, run: newRun()}
 	if held.AccountErr != nil {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("what the snapshot says of the whole account cannot be read, the streams can: %v", held.AccountErr))
 	}
@@ -90,18 +134,104 @@ func NewPlan(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *
 	} else if err != nil {
 		return nil, err
 	}
-	if p.present, err = rd.Presence(ctx); err != nil {
+	return p, nil
+}
+
+// chooseAt begins the plan of streams as they were at a time.
+func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, o Options) (*Plan, error) {
+	if err := o.Cut.Check(); err != nil {
 		return nil, err
 	}
-	for _, s := range p.Streams {
-		if err := p.examine(ctx, s); err != nil {
+	m, err := newMoment(rd, snapshots, o.Cut.At)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := m.pick(ctx, o.Selection)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Snapshot: newestOf(chosen, m.before[0]), Account: &streamlog.Account{}, Options: o, Warnings: m.warnings, moment: true, rd: rd, run: newRun()}
+	for _, c := range chosen {
+		s, err := p.open(ctx, m, c)
+		if err != nil {
 			return nil, err
 		}
+		p.Streams = append(p.Streams, s)
+	}
+	return p, nil
+}
+
+// open begins the plan of a stream as it was at a time.
+func (p *Plan) open(ctx context.Context, m *moment, c picked) (*StreamPlan, error) {
+	s := &StreamPlan{Name: c.name, From: c.base, Nothing: c.why, next: c.next, keepLastSeq: p.Options.Cut.KeepLastSeq}
+	if c.base == nil {
+		return s, nil
+	}
+	a, err := m.account(ctx, c.base)
+	if err != nil {
+		return nil, err
+	}
+	held, err := streamlog.OpenStream(ctx, p.rd, c.base.Tree, c.name)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if held == nil {
+		held = &streamlog.Stream{Name: c.name, Err: fmt.Errorf("snapshot %s: %w", c.base.ID().Short(), err)}
+	}
+	s.snapshot, s.capturedAt = c.base.ID().Short(), captureOf(a, c.name).Captured
+	s.log = &log{name: c.name, held: held, want: everything}
+	return s, nil
+}
+
+// into finds out about the streams of the plan, and about the server.
+func (p *Plan) into(ctx context.Context, conn *jetstream.Conn) (*Plan, error) {
+	p.conn = conn
+	if err := p.examineAll(ctx); err != nil {
+		return nil, err
 	}
 	if err := p.preflight(ctx); err != nil {
 		return p, err
 	}
 	return p, p.allDamaged()
+}
+
+// examineAll finds out about the streams of the plan.
+func (p *Plan) examineAll(ctx context.Context) (err error) {
+	if err := p.aim(); err != nil {
+		return err
+	}
+	if p.present, err = p.rd.Presence(ctx); err != nil {
+		return err
+	}
+	if c := p.Options.Cut; len(p.Streams) > 1 && (c.FromSeq > 0 || c.UntilSeq > 0) {
+		return &RequestError{Reason: fmt.Sprintf("%d streams are chosen, and each has its own sequences: cut them by time, or choose one", len(p.Streams))}
+	}
+	for _, s := range p.Streams {
+		if s.Nothing != "" {
+			continue
+		}
+		if err := p.examine(ctx, s, p.read); err != nil {
+			return err
+		}
+	}
+	return p.nothingLeft()
+}
+
+// nothingLeft is the error of a cut that leaves nothing of any stream that could be restored.
+func (p *Plan) nothingLeft() error {
+	var first *StreamPlan
+	for _, s := range p.Streams {
+		if s.Nothing == "" {
+			return nil
+		}
+		if first == nil {
+			first = s
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first.uncuttable("%s", first.Nothing)
 }
 
 // pick puts the chosen streams into the plan.
@@ -119,61 +249,94 @@ func (p *Plan) pick(held *streamlog.Contents) error {
 		return err
 	}
 	for _, name := range picked {
-		p.Streams = append(p.Streams, &StreamPlan{Name: name, stream: byName[name]})
+		p.Streams = append(p.Streams, &StreamPlan{
+			Name: name, From: p.Snapshot, snapshot: p.Snapshot.ID().Short(), log: &log{name: name, held: byName[name], want: everything}, keepLastSeq: p.Options.Cut.KeepLastSeq,
+		})
 	}
 	return nil
 }
 
 // examine reads what the plan must know of a stream, and looks for every blob in the index and its packs in the storage.
 // What the repository lacks is s.Lost, and s.Damage where the stream is left out for it.
-func (p *Plan) examine(ctx context.Context, s *StreamPlan) error {
-	s.Damage = p.read(ctx, s)
+func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Context, *StreamPlan) error) error {
+	err := read(ctx, s)
+	if err == nil && s.Lost != nil && !p.Options.SkipDamaged {
+		err = fmt.Errorf("stream %s: %w", s.Name, s.Lost)
+	}
+	var cut *RequestError
+	switch {
+	case errors.As(err, &cut):
+		s.Nothing = cut.Reason
+	case err != nil:
+		s.Damage = err
+	default:
+		s.Nothing = s.nothing(p.Options.Cut)
+	}
 	return ctx.Err()
 }
 
 func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
-	if s.stream.Err != nil {
+	held := s.log.held
+	if held.Err != nil {
 		return s.unconfigured()
 	}
-	doc := s.stream.Document
-	s.Messages, s.Bytes = doc.Jetsam.Messages, doc.Jetsam.MessageBytes
 	var err error
-	if _, s.config, err = jetstream.ParseSettings(doc.Config); err != nil {
-		return fmt.Errorf("stream %s: %w", s.Name, err)
-	}
-	if err := s.readWanted(); err != nil {
+	if err := s.configure(p.Options); err != nil {
 		return err
 	}
 	if err := p.openHead(ctx, s); err != nil {
 		return err
 	}
-	if err := p.openDead(ctx, s); err != nil {
+	if err := s.log.readDead(ctx); err != nil {
 		return err
 	}
-	if s.state, err = archive.ParseState(s.head.State); err != nil {
+	if err := s.ownHead(); err != nil {
+		return err
+	}
+	if s.log.state, err = archive.ParseState(s.captured.State); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
-	if err := s.checkClaims(); err != nil {
+	if err := s.log.checkClaims(); err != nil {
 		return err
 	}
-	if err := s.raiseConsumers(); err != nil {
+	if s.stretches, err = s.log.chart(ctx); err != nil {
 		return err
 	}
-	if err := p.chart(ctx, s); err != nil {
+	if p.moment {
+		if err := p.between(ctx, s); err != nil {
+			return err
+		}
+		if err := p.overtake(ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := p.cut(ctx, s); err != nil {
 		return err
 	}
-	if s.Lost != nil && !p.Options.SkipDamaged {
-		return fmt.Errorf("stream %s: %w", s.Name, s.Lost)
+	return p.settle(s)
+}
+
+// ownHead gives the head, whose state is that of the log where some of its entries are dead, the stream's own.
+func (s *StreamPlan) ownHead() error {
+	if s.log.dead == nil {
+		return nil
 	}
+	if s.headErr == nil {
+		if err := s.log.checkHead(s.captured); err != nil {
+			return err
+		}
+	}
+	own := &archive.Head{State: s.log.held.Document.State, StateTime: s.captured.StateTime}
+	s.captured = own.WithConsumers(s.captured.Consumers)
 	return nil
 }
 
 // unconfigured is why a stream whose directory or document cannot be read is not restored, not even in part.
 func (s *StreamPlan) unconfigured() error {
-	if errors.Is(s.stream.Err, streamlog.ErrUnsupported) {
-		return s.stream.Err
+	if errors.Is(s.log.held.Err, streamlog.ErrUnsupported) {
+		return s.log.held.Err
 	}
-	return fmt.Errorf("%w; how the stream was configured is lost, so that nothing of it can be restored: an earlier snapshot may hold it", s.stream.Err)
+	return fmt.Errorf("%w; how the stream was configured is lost, so that nothing of it can be restored: an earlier snapshot may hold it", s.log.held.Err)
 }
 
 // allDamaged is the first damage where no chosen stream is whole or on the server.

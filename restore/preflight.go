@@ -18,6 +18,12 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.filterAll(ctx, existing); err != nil {
+		return err
+	}
+	if err := p.fit(existing); err != nil {
+		return err
+	}
 	if err := p.findLeftovers(ctx, existing); err != nil {
 		return err
 	}
@@ -30,11 +36,56 @@ func (p *Plan) preflight(ctx context.Context) error {
 			s.checkSubjects(taken)
 			s.checkServer(p.conn.Server())
 			s.warn(time.Now())
+			p.tellGaps(s)
 			taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
 		}
 	}
 	p.checkLimits(account)
 	return p.conflicts()
+}
+
+// filterAll applies the filters of the cut, which reads all messages: not where it is certain that nothing will be restored, and not of
+// streams that stay as they are.
+func (p *Plan) filterAll(ctx context.Context, existing []*jetstream.StreamInfo) error {
+	there := map[string]bool{}
+	for _, info := range existing {
+		_, marked := parseMarker(info.Metadata[markerName])
+		there[info.Name] = !marked
+	}
+	for _, s := range p.Streams {
+		if s.runs() && there[s.Name] && !p.Options.SkipExisting {
+			return nil
+		}
+	}
+	for _, s := range p.Streams {
+		if !s.runs() || there[s.Name] {
+			continue
+		}
+		if err := p.examine(ctx, s, p.filter); err != nil {
+			return err
+		}
+	}
+	return p.nothingLeft()
+}
+
+// fit changes what the streams shall be by what the server has and would do.
+func (p *Plan) fit(existing []*jetstream.StreamInfo) error {
+	there := make(map[string]bool, len(existing))
+	for _, info := range existing {
+		there[info.Name] = true
+	}
+	for _, s := range p.Streams {
+		if !s.runs() {
+			continue
+		}
+		if err := s.hold(p.Options, time.Now()); err != nil {
+			return err
+		}
+		if err := p.leaveOutPush(s, there); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Plan) conflicts() error {
@@ -69,7 +120,7 @@ func (s *StreamPlan) conflict(advice, reason string, args ...any) {
 
 func (p *Plan) checkName(s *StreamPlan, taken []claim) {
 	for _, c := range taken {
-		if c.name != s.Name || s.Leftover != nil || len(s.Conflicts) > 0 {
+		if c.name != s.Name || s.Leftover != nil || len(s.Conflicts) > 0 || s.Nothing != "" {
 			continue
 		}
 		if p.Options.SkipExisting {
@@ -95,16 +146,16 @@ func (s *StreamPlan) checkSubjects(taken []claim) {
 
 // checkServer compares the stream with what this server can hold.
 func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
-	largest := int64(min(s.stream.Document.Jetsam.LargestMessage, 1<<62))
+	largest := int64(min(s.log.held.Document.Jetsam.LargestMessage, 1<<62))
 	if !server.AtLeast(2, 15) {
 		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
 	}
 	if s.state.LastSeq > maxSequence {
 		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
 	}
-	if s.stream.Document.Jetsam.Estimated { // the largest may have died
+	if s.log.held.Document.Jetsam.Estimated || s.isCut() { // the largest may have died, or be left out
 		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
-			s.warning("it had a message of %d bytes, which is more than the server's max_payload or its own max_msg_size allows: if it still has, the server refuses it", largest)
+			s.warning("it had a message of %d bytes, which is more than the server's max_payload or its own max_msg_size allows: if that is among what is restored, the server refuses it", largest)
 		}
 		largest = 0
 	}
@@ -146,7 +197,10 @@ func (s *StreamPlan) warn(now time.Time) {
 		s.warning("it sources %s: once it is restored it goes on copying from there, and nats-server 2.15 begins at the start again: "+
 			"what %s still has will be in it twice; remove the source from its configuration before, or the copies afterwards", src.Name, src.Name)
 	}
-	if c := s.stream.Document.Jetsam; c.Torn != "" {
+	if s.lowered > 0 {
+		s.warning("%d of its consumers stood beyond what is restored, or waited for messages that are left out: they go back to the cut, and deliver what comes behind it", s.lowered)
+	}
+	if c := s.log.held.Document.Jetsam; c.Torn != "" {
 		s.warning("its capture was torn: %s", c.Torn)
 	}
 }

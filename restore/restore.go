@@ -17,6 +17,9 @@ import (
 // Options says what to restore, and how. The zero value of each field works, but for Selection, which then selects nothing.
 type Options struct {
 	Selection    streamlog.Selection
+	Cut          Cut            // which messages of each stream
+	Target       Target         // how the streams shall be on the server
+	KeepSources  bool           // keep mirror and sources of a stream that is cut: it then fills up with what they have beyond the cut
 	NoConsumers  bool           // restore streams without their consumers
 	SkipExisting bool           // leave out streams whose name is taken on the server, instead of refusing
 	SkipDamaged  bool           // restore what is whole of a stream of which something is lost, instead of leaving it out; never one whose dead are lost
@@ -27,7 +30,7 @@ type Options struct {
 
 // Stages of a stream's restore.
 const (
-	Probing   = "checking" // reading what will be sent, where damage is to be skipped
+	Probing   = "checking" // reading what will be sent, where damage is to be skipped, or to find what a filter matches
 	Sending   = "sending"
 	Verifying = "verifying"
 )
@@ -84,13 +87,15 @@ type Result struct {
 
 // StreamResult is what became of one stream.
 type StreamResult struct {
-	Name      string
+	Name      string // on the server
+	Source    string // in the snapshot
 	Messages  uint64
 	Bytes     uint64 // of subjects, headers and payloads
 	FirstSeq  uint64
 	LastSeq   uint64
 	Consumers int
 	Skipped   bool         // it exists, and SkipExisting was given
+	Nothing   string       // why the cut leaves nothing of it; such a stream is left out
 	Compared  bool         // everything that was sent was read back and is equal
 	Verified  bool         // and that was everything: every message and consumer of the snapshot
 	Lost      *DamageError // what the repository does not give of it; where Err is nil, all else was restored

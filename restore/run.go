@@ -44,10 +44,13 @@ func (p *Plan) concurrency() int {
 
 // restore brings one stream to the server, and verifies it where that was asked for.
 func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
-	res := StreamResult{Name: s.Name}
+	res := StreamResult{Name: s.Name, Source: s.Source}
 	switch {
 	case s.Skip:
 		res.Skipped = true
+		return res
+	case s.Nothing != "":
+		res.Nothing = s.Nothing
 		return res
 	case s.Damage != nil:
 		res.Err, res.Lost = s.Damage, s.Lost
@@ -243,9 +246,8 @@ const batchSize = 1 << 20
 
 // sendMessages sends the messages that are alive, each when it was read whole and found in order.
 func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
-	blobs, stop := t.plan.blobs(ctx, t.s)
+	next, stop := t.plan.messages(ctx, t.s)
 	defer stop()
-	next := living(archive.NewMessageReader(archive.NewStoredReader(blobs), archive.Limits{}), t.s.dead)
 	b := &batch{t: t, out: out}
 	for {
 		m, err := next()

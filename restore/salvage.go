@@ -4,64 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"runtime"
-	"slices"
-	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"jetsam/blob"
 	"jetsam/jetstream/archive"
-	"jetsam/repo"
-	"jetsam/streamlog"
 )
-
-// stretch is a run of messages that is sent as a whole or not at all: a group, or a part of which it is lost what its groups are.
-type stretch struct {
-	Loss             // what would be lost with it; Reason is nil as long as nothing says that it is
-	bytes  uint64    // of its encoded entries; 0 where that is lost
-	ids    []blob.ID // nil where they are lost
-	unread error     // why it is not known what the blobs hold; they may be whole
-}
-
-func (x *stretch) lost() bool { return x.Reason != nil }
-
-// chart finds out what the stream's log holds, and what of it can be seen to be lost without reading messages.
-func (p *Plan) chart(ctx context.Context, s *StreamPlan) error {
-	sections, err := s.stream.Sections(ctx, s.state.FirstSeq, s.state.LastSeq)
-	if err != nil {
-		return err
-	}
-	if s.stream.Document.Jetsam.Messages > 0 { // an empty directory that is lost is no loss
-		for _, x := range sections {
-			for _, g := range x.Groups {
-				if err := s.checkGroup(g); err != nil {
-					return err
-				}
-			}
-			s.stretches = append(s.stretches, s.stretchesOf(x)...)
-		}
-	}
-	for i := range s.stretches {
-		x := &s.stretches[i]
-		for _, id := range x.ids {
-			if err := p.present.Check(blob.Handle{Kind: blob.Data, ID: id}); err != nil && !x.lost() {
-				x.Reason = err
-			}
-		}
-	}
-	return p.settle(s)
-}
-
-// lossOf is what is lost with a group, without a reason.
-func lossOf(g streamlog.Group) Loss {
-	return Loss{First: g.First, Last: g.Last, Messages: g.Messages, From: time.Unix(0, g.From), To: time.Unix(0, g.To)}
-}
 
 // settle computes from the stretches what will be sent and what is lost.
 func (p *Plan) settle(s *StreamPlan) error {
-	if err := s.countRest(); err != nil {
+	if err := s.adapt(); err != nil {
 		return err
 	}
 	s.ids, s.ages, s.ArchiveSize = nil, nil, 0
@@ -71,53 +20,22 @@ func (p *Plan) settle(s *StreamPlan) error {
 			continue
 		}
 		if x.Messages > 0 {
-			s.ages = append(s.ages, age{x.To.UnixNano(), x.Messages})
+			s.ages = append(s.ages, age{x.From.UnixNano(), x.To.UnixNano(), x.Messages})
 		}
 		s.ids = append(s.ids, x.ids...)
 		for _, id := range x.ids {
-			n, _ := p.rd.Size(blob.Handle{Kind: blob.Data, ID: id})
+			n, _ := p.rd.Size(dataBlob(id))
 			s.ArchiveSize += uint64(n)
 		}
 	}
 	return s.tellLosses()
 }
 
-// countRest holds the messages of the stretches against the document's. A single stretch whose number is lost has the rest of them.
-func (s *StreamPlan) countRest() error {
-	total, known := s.stream.Document.Jetsam.Messages, uint64(0)
-	var unknown []*stretch
-	for i := range s.stretches {
-		x := &s.stretches[i]
-		known += x.Messages
-		if x.Messages == 0 {
-			unknown = append(unknown, x)
-		}
-	}
-	var least, most uint64 // that the unknown ones have
-	for _, x := range unknown {
-		most += s.room(x)
-		if s.dead == nil {
-			least++
-		}
-	}
-	if known+least > total || known+most < total {
-		return fmt.Errorf("stream %s: its parts hold %d messages, its document says %d: %w", s.Name, known, total, repo.ErrCorrupt)
-	}
-	switch {
-	case known == total: // so nothing is alive in what is unknown
-		s.stretches = slices.DeleteFunc(s.stretches, func(x stretch) bool { return x.Messages == 0 })
-	case len(unknown) == 1:
-		unknown[0].Messages = total - known
-	}
-	return nil
-}
-
 // tellLosses puts what is lost into s.Lost, and makes the head say what is left.
 func (s *StreamPlan) tellLosses() error {
-	total := s.stream.Document.Jetsam.Messages
-	d := &DamageError{Total: total, Head: s.headErr}
+	d := &DamageError{Total: s.total, Head: s.headErr}
 	if s.headErr != nil {
-		for _, c := range s.stream.Document.Jetsam.Consumers {
+		for _, c := range s.log.held.Document.Jetsam.Consumers {
 			d.Consumers = append(d.Consumers, c.Name)
 		}
 	}
@@ -136,13 +54,14 @@ func (s *StreamPlan) tellLosses() error {
 		}
 	}
 	s.Messages, s.Lost = whole, nil
-	content := s.stream.Document.Jetsam.MessageBytes
-	s.Bytes = content - min(content, bytes)
+	s.Bytes = s.content - min(s.content, bytes)
 	if doubt {
-		s.Messages = total - lost // nobody knows better before they are read
+		s.Messages = s.total - lost // nobody knows better before they are read
 	}
-	if !doubt || !lostDoubt {
-		d.Messages = total - s.Messages
+	if lostDoubt && (doubt || s.isCut()) {
+		d.Total = 0
+	} else {
+		d.Messages = s.total - s.Messages
 	}
 	if len(d.Lost) == 0 {
 		if d.Head != nil {
@@ -163,15 +82,16 @@ func (s *StreamPlan) tellLosses() error {
 
 // openHead reads the stream's head. One that is lost is made from the document, which has all of it but the consumers.
 func (p *Plan) openHead(ctx context.Context, s *StreamPlan) error {
-	head, err := s.stream.Head(ctx)
+	held := s.log.held
+	head, err := held.Head(ctx)
 	if err != nil {
-		head, err = s.stream.Head(ctx) // what a storage fails to give once is not lost yet
+		head, err = held.Head(ctx) // what a storage fails to give once is not lost yet
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		head = (&archive.Head{State: s.stream.Document.State}).WithoutConsumers()
+		head = (&archive.Head{State: held.Document.State}).WithoutConsumers()
 		if !p.Options.NoConsumers {
 			s.headErr = err
 			if why := errors.Unwrap(err); why != nil {
@@ -182,106 +102,8 @@ func (p *Plan) openHead(ctx context.Context, s *StreamPlan) error {
 	if p.Options.NoConsumers {
 		head = head.WithoutConsumers()
 	}
-	s.head, s.Consumers = head, len(head.Consumers)
+	s.captured = head
 	return nil
-}
-
-// Probe reads all messages of the streams that will be restored, where damage is to be skipped, so that the plan tells all that is lost.
-func (p *Plan) Probe(ctx context.Context) error {
-	for _, s := range p.Streams {
-		if s.runs() {
-			if err := p.probe(ctx, s); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// probe reads every blob of the stream's messages, once. After it, what will be sent was whole a moment ago.
-func (p *Plan) probe(ctx context.Context, s *StreamPlan) error {
-	if !p.Options.SkipDamaged || s.probed {
-		return nil
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	t := &transfer{plan: p, s: s}
-	for i := range s.stretches {
-		x := &s.stretches[i]
-		if x.lost() {
-			continue
-		}
-		t.tally.Messages += x.Messages
-		t.report(func(r *Progress) { r.Stage = Probing })
-		g.Go(func() error {
-			err := p.probeStretch(gctx, x, s.dead)
-			if gctx.Err() != nil {
-				return context.Cause(gctx)
-			}
-			x.Reason = err
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("stream %s: not begun: %w", s.Name, err)
-	}
-	s.stretches = slices.DeleteFunc(s.stretches, func(x stretch) bool { return x.ids == nil && !x.lost() }) // nothing in it is alive
-	s.probed = true
-	return p.settle(s)
-}
-
-// probeStretch returns why a stretch cannot be read. Of one of which it is lost what it holds, it finds that out.
-func (p *Plan) probeStretch(ctx context.Context, x *stretch, dead *streamlog.Dead) error {
-	var i int
-	var lost error
-	in := archive.NewMessageReader(archive.NewStoredReader(func() (framed []byte, err error) {
-		if i == len(x.ids) {
-			return nil, io.EOF
-		}
-		framed, lost = p.loadTwice(ctx, x.ids[i])
-		i++
-		return framed, lost
-	}), archive.Limits{})
-	next := living(in, dead)
-	var seen archive.Tally
-	for {
-		m, err := next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if lost != nil {
-			return lost
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", repo.ErrCorrupt, err)
-		}
-		seen.Add(m)
-	}
-	if x.unread != nil && dead != nil { // those that are alive were only known to lie within
-		if seen.Messages == 0 {
-			x.ids = nil
-			return nil
-		}
-		x.First = max(x.First, seen.FirstSeq)
-	}
-	if seen.Messages == 0 || seen.FirstSeq != x.First || seen.LastSeq > x.Last || x.unread == nil && seen.Messages != x.Messages {
-		return fmt.Errorf("the repository gives %d messages, %d to %d: %w", seen.Messages, seen.FirstSeq, seen.LastSeq, repo.ErrCorrupt)
-	}
-	if x.unread != nil {
-		x.Last, x.Messages, x.unread = seen.LastSeq, seen.Messages, nil
-		x.From, x.To = time.Unix(0, seen.MinTime), time.Unix(0, seen.MaxTime)
-	}
-	return nil
-}
-
-// loadTwice loads a blob of messages, and once more if that fails: what a storage fails to give once is not lost yet.
-func (p *Plan) loadTwice(ctx context.Context, id blob.ID) ([]byte, error) {
-	h := blob.Handle{Kind: blob.Data, ID: id}
-	framed, err := p.rd.Load(ctx, h, nil)
-	if err != nil && ctx.Err() == nil {
-		framed, err = p.rd.Load(ctx, h, nil)
-	}
-	return framed, err
 }
 
 // lostAt is why the blob at that place of what is sent cannot be read: it names the messages that are lost with it.
@@ -292,9 +114,7 @@ func (s *StreamPlan) lostAt(place int, err error) error {
 			continue
 		}
 		if place < len(x.ids) {
-			l := x.Loss
-			l.Reason = err
-			return &DamageError{Lost: []Loss{l}, Total: s.stream.Document.Jetsam.Messages} // what else is lost is not known
+			return s.lossAt(x, err)
 		}
 		place -= len(x.ids)
 	}

@@ -68,10 +68,9 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 	} else {
 		compareSalvaged(s.head.Consumers, head.Consumers, s.Lost, diff)
 	}
-	next, stop := p.blobs(ctx, s)
+	want, stop := p.messages(ctx, s)
 	defer stop()
-	want := archive.NewMessageReader(archive.NewStoredReader(next), archive.Limits{})
-	return p.compareMessages(s, living(want, s.dead), in.Next, diff)
+	return p.compareMessages(s, want, in.Next, diff)
 }
 
 // compareMessages goes through both archives side by side.

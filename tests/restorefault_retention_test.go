@@ -43,8 +43,8 @@ func TestRetentionWithoutConsumers(t *testing.T) {
 	}
 }
 
-// TestExpiredMessages restores messages that the stream's own age limit removes at once: the plan says how many, and the restore does not
-// claim that they are there.
+// TestExpiredMessages restores messages that the stream's own age limit removes at once, as was asked for: the plan says how many, and the
+// restore does not claim that they are there.
 func TestExpiredMessages(t *testing.T) {
 	t.Parallel()
 	src := startServer(t, natsd.Options{})
@@ -55,11 +55,11 @@ func TestExpiredMessages(t *testing.T) {
 	src.waitMessages(t, "SHORT", 0)
 	dst := startServer(t, natsd.Options{})
 	c := command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}
-	out := c.run(t, 0, "restore", "latest", "--dry-run")
+	out := c.run(t, 0, "restore", "latest", "--apply-limits", "--dry-run")
 	if !strings.Contains(out, "20 messages are older than the stream's max_age") {
 		t.Errorf("the plan does not say what becomes of the messages:\n%s", out)
 	}
-	cmd := c.prepare(t, "restore", "latest")
+	cmd := c.prepare(t, "restore", "latest", "--apply-limits")
 	text, err := cmd.CombinedOutput()
 	t.Logf("%s %v", text, err)
 	dst.waitMessages(t, "SHORT", 0)

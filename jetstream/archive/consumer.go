@@ -120,3 +120,38 @@ func countMembers(raw json.RawMessage) (int, error) {
 	}
 	return n, nil
 }
+
+// WithFilters returns a copy of c with other filter subjects, each what spell makes of the old one. Everything else keeps its bytes.
+func (c Consumer) WithFilters(spell func(subject string) string) (Consumer, error) {
+	if err := checkObject(c.JSON); err != nil {
+		return c, fmt.Errorf("consumer: %w", err)
+	}
+	config := valueOf(c.JSON, "config")
+	if checkObject(config) != nil {
+		return c, fmt.Errorf("%w: consumer without config", ErrFormat)
+	}
+	edited := config
+	if raw := valueOf(config, "filter_subject"); len(raw) > 0 {
+		text, err := plainJSON(spell(unquote(raw)))
+		if err != nil {
+			return c, fmt.Errorf("consumer: filter_subject: %w", err)
+		}
+		edited = setMember(edited, "filter_subject", text)
+	}
+	subjects, err := filterSubjects(valueOf(config, "filter_subjects"))
+	if err != nil {
+		return c, fmt.Errorf("consumer: filter_subjects: %w", err)
+	}
+	if len(subjects) > 0 {
+		for i, s := range subjects {
+			subjects[i] = spell(s)
+		}
+		text, err := plainJSON(subjects)
+		if err != nil {
+			return c, fmt.Errorf("consumer: filter_subjects: %w", err)
+		}
+		edited = setMember(edited, "filter_subjects", text)
+	}
+	c.JSON = setMember(c.JSON, "config", edited)
+	return c, nil
+}

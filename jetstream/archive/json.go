@@ -167,3 +167,14 @@ func addMember(raw json.RawMessage, name string, value []byte, comma bool) json.
 func setUint(raw json.RawMessage, name string, value uint64) json.RawMessage {
 	return setMember(raw, name, strconv.AppendUint(nil, value, 10))
 }
+
+// plainJSON encodes v without escaping what only matters in HTML: > is in many subjects.
+func plainJSON(v any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(b.Bytes()), nil
+}

@@ -94,15 +94,11 @@ func dropUpTo(raw json.RawMessage, floor uint64) (left json.RawMessage, highest 
 			left = append(append(strconv.AppendQuote(left, m.key), ':'), value...)
 			continue
 		}
-		var entry struct {
-			Sequence uint64 `json:"sequence"`
+		delivery, err := deliveryOf(value)
+		if err != nil {
+			return nil, 0, err
 		}
-		if value[0] == '{' {
-			if err := json.Unmarshal(value, &entry); err != nil {
-				return nil, 0, fmt.Errorf("%w: %w", ErrFormat, err)
-			}
-		}
-		highest = max(highest, entry.Sequence)
+		highest = max(highest, delivery)
 	}
 	return append(left, '}'), highest, nil
 }

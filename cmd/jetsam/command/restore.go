@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,12 +19,14 @@ import (
 type restoredReport struct {
 	MessageType   string       `json:"message_type"` // "stream", or "planned_stream" of a dry run
 	Name          string       `json:"name"`
+	Source        string       `json:"source,omitempty"`      // its name in the snapshot, where that is another
+	Snapshot      string       `json:"snapshot_id,omitempty"` // that it is taken from
 	Messages      uint64       `json:"messages"`
 	Bytes         uint64       `json:"bytes"` // of subjects, headers and payloads, as "backup" counts them
 	FirstSeq      uint64       `json:"first_seq,omitempty"`
 	LastSeq       uint64       `json:"last_seq,omitempty"`
 	Consumers     int          `json:"consumers"`
-	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; of a dry run "restore", "salvage", "replace", "finish", "skip", "conflict", "damaged", "not captured"
+	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; of a dry run "restore", "salvage", "replace", "finish", "skip", "conflict", "damaged", "not captured"
 	Lost          []lostReport `json:"lost,omitempty"`
 	LostConsumers []string     `json:"lost_consumers,omitempty"`
 	Warnings      []string     `json:"warnings,omitempty"`
@@ -31,11 +34,31 @@ type restoredReport struct {
 	Error         string       `json:"error,omitempty"`
 }
 
+// outcomeNothing is that of a stream of which a cut leaves nothing.
+const outcomeNothing = "nothing chosen"
+
+// title is the stream's name, and the one that it had.
+func (r *restoredReport) title() string {
+	if r.Source == "" {
+		return r.Name
+	}
+	return r.Source + " as " + r.Name
+}
+
+// sourceOf is the name that a stream had, where it has another now.
+func sourceOf(source, name string) string {
+	if source == name {
+		return ""
+	}
+	return source
+}
+
 // restoreReport is what a run did, or would do.
 type restoreReport struct {
 	MessageType string  `json:"message_type"` // "summary", or "plan" of a dry run
-	Snapshot    string  `json:"snapshot_id"`
-	Streams     int     `json:"streams"` // restored
+	Snapshot    string  `json:"snapshot_id"`  // with "at", the newest that was used
+	At          string  `json:"at,omitempty"` // the time that the streams are restored as of
+	Streams     int     `json:"streams"`      // restored
 	Skipped     int     `json:"skipped_streams"`
 	Salvaged    int     `json:"salvaged_streams"` // restored without what is lost
 	Failed      int     `json:"failed_streams"`
@@ -50,11 +73,11 @@ type restoreReport struct {
 func (r *restoreReport) text(o *output) {
 	l := newListing("Stream", "Messages>", "Size>", "Consumers>", "")
 	for _, s := range r.streams {
-		l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), s.Consumers, s.Outcome)
+		l.row(s.title(), formatCount(s.Messages), formatSize(s.Bytes), s.Consumers, s.Outcome)
 	}
 	o.table(l)
 	if r.MessageType == "plan" {
-		o.printf("would restore %s, %s messages, from snapshot %s; nothing was changed\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10])
+		o.printf("would restore %s, %s messages, %s; nothing was changed\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.source())
 		return
 	}
 	equal := ""
@@ -70,7 +93,24 @@ func (r *restoreReport) text(o *output) {
 	if r.Failed > 0 {
 		equal += fmt.Sprintf("; %s failed", plural(r.Failed, "stream"))
 	}
-	o.printf("restored %s, %s messages, from snapshot %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.Snapshot[:10], took(r.Seconds), equal)
+	o.printf("restored %s, %s messages, %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.source(), took(r.Seconds), equal)
+}
+
+// source says what was restored.
+func (r *restoreReport) source() string {
+	var used []string
+	for _, s := range r.streams {
+		if s.Snapshot != "" && !slices.Contains(used, s.Snapshot[:10]) {
+			used = append(used, s.Snapshot[:10])
+		}
+	}
+	switch {
+	case r.At == "":
+		return "from snapshot " + r.Snapshot[:10]
+	case len(used) == 1:
+		return "as of " + r.At + ", from snapshot " + used[0]
+	}
+	return "as of " + r.At + ", from snapshots " + strings.Join(used, ", ")
 }
 
 // add counts a stream.
@@ -85,6 +125,7 @@ func (r *restoreReport) add(s restoredReport) {
 		}
 	case "skipped", "skip":
 		r.Skipped++
+	case outcomeNothing:
 	default:
 		r.Failed++
 	}
@@ -105,10 +146,13 @@ func (p *program) restoreCommand() *cli.Command {
 		Name:      "restore",
 		Usage:     "restore streams into a server",
 		ArgsUsage: "[SNAPSHOT] [STREAM…]",
-		Description: "SNAPSHOT is an ID, the beginning of one, or latest, which is also meant where nothing is given. Without names or globs,\n" +
+		Description: "SNAPSHOT is an ID, the beginning of one, or latest, which is also meant where nothing is given. With --at, latest is the\n" +
+			"newest snapshot of that time, and what came after it and by then is taken from the next one. Without names or globs,\n" +
 			"all streams of the snapshot are restored. What cannot be restored is refused before anything is changed; a stream that\n" +
 			"exists on the server is never touched, unless it is what a killed restore left and nobody has used since.",
-		Flags: append(selectionFlags(),
+		Flags: append(slices.Concat(selectionFlags(), cutFlags(), targetFlags()),
+			&cli.BoolFlag{Name: "keep-last-seq", DisableDefaultText: true, Usage: "let what is published next follow the stream's last sequence, not that of the cut"},
+			&cli.BoolFlag{Name: "keep-sources", DisableDefaultText: true, Usage: "let a stream of which only some messages are restored go on copying from its mirror and sources"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave out streams that exist on the server, instead of refusing"},
 			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "restore what is whole of damaged streams, and name what is lost"},
@@ -121,12 +165,12 @@ func (p *program) restoreCommand() *cli.Command {
 }
 
 func (p *program) restore(c *cli.Context) error {
-	name, o, err := restoreOptions(c)
+	name, o, err := restoreOptions(c, p.now())
 	if err != nil {
 		return err
 	}
 	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
-		sn, err := snapshotSelector(c).find(ctx, r, name)
+		from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
 		if err != nil {
 			return err
 		}
@@ -141,12 +185,17 @@ func (p *program) restore(c *cli.Context) error {
 		defer conn.Close()
 		var bars *progress
 		o.Progress = func(x restore.Progress) { bars.report(restoreStep(x)) }
-		plan, err := restore.NewPlan(ctx, rd, sn, conn, o)
+		if len(o.Cut.Subjects) > 0 { // which are looked for in all messages
+			bars = p.showProgress("message")
+		}
+		plan, err := from.plan(ctx, rd, conn, o)
+		bars.finish()
 		where := ""
-		if plan != nil {
+		var request *restore.RequestError
+		if plan != nil && !errors.As(err, &request) {
 			p.warnOfPlan(plan)
 			if len(plan.Missing) > 0 {
-				where = whereMissing(elsewhere(ctx, r, rd, sn, plan.Missing))
+				where = whereMissing(elsewhere(ctx, r, rd, plan.Snapshot, plan.Missing))
 			}
 		}
 		if err == nil && c.Bool("dry-run") {
@@ -170,7 +219,7 @@ func (p *program) restore(c *cli.Context) error {
 }
 
 // restoreOptions are the snapshot's name and what the flags say.
-func restoreOptions(c *cli.Context) (name string, o restore.Options, err error) {
+func restoreOptions(c *cli.Context, now time.Time) (name string, o restore.Options, err error) {
 	name, streams := snapshot.Latest, c.Args().Slice()
 	if len(streams) > 0 {
 		name, streams = streams[0], streams[1:]
@@ -179,6 +228,14 @@ func restoreOptions(c *cli.Context) (name string, o restore.Options, err error) 
 		return name, o, err
 	}
 	o.Selection.All = len(o.Selection.Names) == 0
+	if o.Cut, err = cut(c, now); err != nil {
+		return name, o, err
+	}
+	if o.Target, err = target(c); err != nil {
+		return name, o, err
+	}
+	o.Cut.KeepLastSeq = c.Bool("keep-last-seq")
+	o.KeepSources = c.Bool("keep-sources")
 	o.NoConsumers = c.Bool("no-consumers")
 	o.SkipExisting = c.Bool("skip-existing")
 	o.SkipDamaged = c.Bool("skip-damaged")
@@ -205,22 +262,45 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 			p.out.note("stream %s exists on the server and is left as it is", s.Name)
 			continue
 		}
+		if s.Nothing != "" {
+			p.out.warn("stream %s is left out: %s", s.Source, s.Nothing)
+			continue
+		}
 		for _, w := range s.Warnings {
 			p.out.warn("stream %s: %s", s.Name, w)
 		}
 	}
 }
 
+// newRestoreReport says of a plan what it says as a whole.
+func newRestoreReport(messageType string, plan *restore.Plan) *restoreReport {
+	r := &restoreReport{MessageType: messageType, Snapshot: plan.Snapshot.ID().String()}
+	if at := plan.Options.Cut.At; !at.IsZero() {
+		r.At = at.UTC().Format(time.RFC3339Nano)
+	}
+	return r
+}
+
+// idOf is the ID of a snapshot that need not be.
+func idOf(sn *snapshot.Snapshot) string {
+	if sn == nil {
+		return ""
+	}
+	return sn.ID().String()
+}
+
 func newPlanReport(plan *restore.Plan) *restoreReport {
-	r := &restoreReport{MessageType: "plan", Snapshot: plan.Snapshot.ID().String()}
+	r := newRestoreReport("plan", plan)
 	for _, s := range plan.Streams {
 		report := restoredReport{
-			MessageType: "planned_stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
+			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: idOf(s.From), Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
 			Warnings: s.Warnings, Outcome: "restore",
 		}
 		switch {
 		case s.Skip:
 			report.Outcome = "skip"
+		case s.Nothing != "":
+			report.Outcome = outcomeNothing
 		case s.Damage != nil:
 			report.Outcome, report.Error = "damaged", s.Damage.Error()
 		case len(s.Conflicts) > 0:
@@ -312,10 +392,11 @@ func summarised(err error, where string) error {
 
 // restored prints what a run did, and returns the error of one that did not do all.
 func (p *program) restored(plan *restore.Plan, res *restore.Result, where string) error {
-	r := &restoreReport{MessageType: "summary", Snapshot: plan.Snapshot.ID().String(), Seconds: res.Took.Seconds()}
-	for _, s := range res.Streams {
+	r := newRestoreReport("summary", plan)
+	r.Seconds = res.Took.Seconds()
+	for i, s := range res.Streams {
 		report := restoredReport{
-			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
+			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: idOf(plan.Streams[i].From), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
 			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Outcome: "restored",
 		}
 		switch {
@@ -323,6 +404,8 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 			report.Outcome, report.Error = "failed", s.Err.Error()
 		case s.Skipped:
 			report.Outcome = "skipped"
+		case s.Nothing != "":
+			report.Outcome = outcomeNothing
 		case s.Lost != nil:
 			report.Outcome = outcomeSalvaged
 		case s.Verified:

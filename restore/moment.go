@@ -1,0 +1,247 @@
+package restore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"jetsam/repo"
+	"jetsam/snapshot"
+	"jetsam/streamlog"
+)
+
+// moment finds out which snapshots tell what the streams of an account were at a time.
+type moment struct {
+	rd     *repo.Reader
+	at     time.Time
+	before []*snapshot.Snapshot // none younger, the newest first
+	after  []*snapshot.Snapshot // all younger, the oldest first
+
+	accounts map[*snapshot.Snapshot]*streamlog.Account // those that were read; nil where it cannot be, or is none of jetsam's
+	warnings []string
+}
+
+// picked is a chosen stream, and the snapshots between which the time lies.
+type picked struct {
+	name string
+	base *snapshot.Snapshot // the newest in which the stream was captured by then
+	next *snapshot.Snapshot // the next one that has it; nil: none
+	why  string             // why there is no base
+}
+
+// newestOf is the newest of the snapshots that streams are taken from, or none.
+func newestOf(chosen []picked, none *snapshot.Snapshot) *snapshot.Snapshot {
+	var out *snapshot.Snapshot
+	for _, c := range chosen {
+		if c.base != nil && (out == nil || c.base.Time.After(out.Time)) {
+			out = c.base
+		}
+	}
+	return cmp.Or(out, none)
+}
+
+// newMoment sorts the snapshots, which must be of one host and account.
+func newMoment(rd *repo.Reader, snapshots []*snapshot.Snapshot, at time.Time) (*moment, error) {
+	m := &moment{rd: rd, at: at, accounts: map[*snapshot.Snapshot]*streamlog.Account{}}
+	sorted := slices.Clone(snapshots)
+	snapshot.Sort(sorted)
+	var whose []string
+	for _, sn := range sorted {
+		if w := ownerOf(sn); !slices.Contains(whose, w) {
+			whose = append(whose, w)
+		}
+		if sn.Time.After(at) {
+			m.after = append(m.after, sn)
+		} else {
+			m.before = append(m.before, sn)
+		}
+	}
+	slices.Reverse(m.before)
+	switch {
+	case len(sorted) == 0:
+		return nil, &RequestError{Reason: "no snapshot matches"}
+	case len(whose) > 1:
+		return nil, &RequestError{Reason: "there are snapshots of several hosts or accounts (" + strings.Join(whose, ", ") + "): choose with --host and --account"}
+	case len(m.before) == 0:
+		first := m.after[0]
+		return nil, &RequestError{Reason: fmt.Sprintf("no snapshot was taken by %s: %s, the first one, was taken on %s; naming it with the same --at restores "+
+			"what it has from before, which lacks what had been deleted since", when(at), first.ID().Short(), when(first.Time))}
+	}
+	return m, nil
+}
+
+// ownerOf names the host and the account that a snapshot is of.
+func ownerOf(sn *snapshot.Snapshot) string {
+	account := ""
+	if len(sn.Paths) > 0 {
+		account, _, _ = strings.Cut(strings.TrimPrefix(sn.Paths[0], "/"), "/")
+	}
+	return sn.Hostname + ", account " + account
+}
+
+// isWhole says whether a snapshot was told to hold all streams of the account.
+func isWhole(sn *snapshot.Snapshot) bool {
+	return slices.ContainsFunc(sn.Paths, func(p string) bool { return !strings.Contains(strings.TrimPrefix(p, "/"), "/") })
+}
+
+// account reads a snapshot's account. The error is ctx's.
+func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*streamlog.Account, error) {
+	if a, known := m.accounts[sn]; known {
+		return a, nil
+	}
+	a, err := streamlog.OpenAccount(ctx, m.rd, sn.Tree)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
+		m.warnings = append(m.warnings, fmt.Sprintf("snapshot %s is passed over: %v", sn.ID().Short(), err))
+	}
+	m.accounts[sn] = a
+	return a, nil
+}
+
+// captureOf is how an account's snapshot captured a stream, or nil.
+func captureOf(a *streamlog.Account, name string) *streamlog.CapturedStream {
+	if a == nil {
+		return nil
+	}
+	for i := range a.Captured {
+		if a.Captured[i].Name == name {
+			return &a.Captured[i]
+		}
+	}
+	return nil
+}
+
+// pick finds the chosen streams. Those of a glob, and all, are those of the newest snapshot of the whole account by then, and of the snapshots
+// of single streams that came after it. One that is named is looked for further back too.
+func (m *moment) pick(ctx context.Context, sel streamlog.Selection) ([]picked, error) {
+	bases, known, err := m.bases(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	names, err := sel.Pick(known)
+	var unmatched *streamlog.UnmatchedError
+	if errors.As(err, &unmatched) {
+		return nil, m.absent(ctx, unmatched)
+	} else if err != nil {
+		return nil, err
+	}
+	out := make([]picked, 0, len(names))
+	for _, name := range names {
+		p := picked{name: name, base: bases[name]}
+		if p.base == nil {
+			p.why = fmt.Sprintf("no snapshot captured it by %s", when(m.at))
+		} else if p.next, err = m.nextOf(ctx, name, p.base); err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// bases finds the newest snapshot by then of each stream that was there, and the names of all that were.
+func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[string]*snapshot.Snapshot, known []string, err error) {
+	bases = map[string]*snapshot.Snapshot{}
+	there := map[string]bool{} // streams that were there; false: not captured by then, as far as was looked
+	settled := false           // a snapshot of the whole account was seen: older ones say nothing of which streams there were
+	for _, sn := range m.before {
+		a, err := m.account(ctx, sn)
+		if err != nil {
+			return nil, nil, err
+		}
+		if a == nil {
+			continue
+		}
+		for _, c := range a.Captured {
+			seen, found := there[c.Name]
+			if seen || !found && settled && !slices.Contains(sel.Names, c.Name) {
+				continue
+			}
+			if there[c.Name] = !c.Captured.After(m.at); there[c.Name] {
+				bases[c.Name] = sn
+				if settled && !found {
+					m.warnings = append(m.warnings, fmt.Sprintf("stream %s is in no newer snapshot than %s of %s by then, though there are some of the whole account: it may have been deleted",
+						c.Name, sn.ID().Short(), when(sn.Time)))
+				}
+			}
+		}
+		for _, f := range a.Failed {
+			if _, found := there[f.Name]; !found && !settled {
+				there[f.Name] = false
+				m.warnings = append(m.warnings, fmt.Sprintf("stream %s could not be read for snapshot %s of %s: an older one is used", f.Name, sn.ID().Short(), when(sn.Time)))
+			}
+		}
+		if settled = settled || isWhole(sn); settled && complete(there, sel.Names) {
+			break
+		}
+	}
+	for name := range there {
+		known = append(known, name)
+	}
+	slices.Sort(known)
+	return bases, known, nil
+}
+
+// complete says whether nothing more can be found in older snapshots: all streams that were there have been captured, and all names are among them.
+func complete(there map[string]bool, names []string) bool {
+	for _, captured := range there {
+		if !captured {
+			return false
+		}
+	}
+	for _, name := range names {
+		if !there[name] && !strings.ContainsAny(name, `*?[\`) {
+			return false
+		}
+	}
+	return true
+}
+
+// mostAhead is in how many later snapshots a stream is looked for.
+const mostAhead = 100
+
+// ahead are the snapshots after base, the oldest first.
+func (m *moment) ahead(base *snapshot.Snapshot) []*snapshot.Snapshot {
+	out := slices.Clone(m.before[:max(0, slices.Index(m.before, base))])
+	slices.Reverse(out)
+	out = append(out, m.after...)
+	return out[:min(len(out), mostAhead)]
+}
+
+// nextOf is the next snapshot after base in which the stream was captured, if it was still there then.
+func (m *moment) nextOf(ctx context.Context, name string, base *snapshot.Snapshot) (*snapshot.Snapshot, error) {
+	for _, sn := range m.ahead(base) {
+		a, err := m.account(ctx, sn)
+		if err != nil {
+			return nil, err
+		}
+		if captureOf(a, name) != nil {
+			return sn, nil
+		}
+		failed := a == nil || slices.ContainsFunc(a.Failed, func(f streamlog.FailedStream) bool { return f.Name == name })
+		if !failed && isWhole(sn) {
+			return nil, nil
+		}
+	}
+	return nil, nil
+}
+
+// absent is the error for a name that no snapshot has by then. Where a later one has it, it says so.
+func (m *moment) absent(ctx context.Context, unmatched *streamlog.UnmatchedError) error {
+	for _, sn := range m.after[:min(len(m.after), mostAhead)] {
+		a, err := m.account(ctx, sn)
+		if err != nil {
+			return err
+		}
+		if captureOf(a, unmatched.Name) != nil {
+			return &RequestError{Stream: unmatched.Name, Reason: fmt.Sprintf("no snapshot captured it by %s: the first that did is %s of %s; naming that one with the same --at "+
+				"restores what it has from before, which lacks what had been deleted since", when(m.at), sn.ID().Short(), when(sn.Time))}
+		}
+	}
+	return fmt.Errorf("of the snapshots taken by %s: %w", when(m.at), unmatched)
+}
