@@ -47,6 +47,7 @@ func (p *Plan) reading(ctx context.Context) (*Reading, error) {
 	if len(p.Streams) != 1 {
 		return nil, &RequestError{Reason: fmt.Sprintf("%d streams are chosen: choose one", len(p.Streams))}
 	}
+	p.Options.KeepSources = true // nothing is made that could fill up again
 	if err := p.examineAll(ctx); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ func (p *program) commands() []*cli.Command {
 		p.lsCommand(),
 		p.restoreCommand(),
 		p.dumpCommand(),
+		p.replayCommand(),
 		p.checkCommand(),
 		p.statsCommand(),
 		p.keyCommand(),

@@ -3,7 +3,6 @@ package command
 import (
 	"bufio"
 	"context"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -29,7 +28,7 @@ type messageReport struct {
 
 func newMessageReport(m *archive.Message) messageReport {
 	r := messageReport{MessageType: "message", Seq: m.Seq, Time: time.Unix(0, m.Time).UTC(), Subject: string(m.Subject)}
-	if fields, ok := headerFields(string(m.Header)); ok {
+	if fields, ok := archive.HeaderFields(m.Header); ok {
 		r.Headers = fields
 	} else {
 		r.RawHeader = m.Header
@@ -43,25 +42,15 @@ func newMessageReport(m *archive.Message) messageReport {
 	return r
 }
 
-// headerFields reads a header block: "NATS/1.0", and a field a line.
-func headerFields(block string) (map[string][]string, bool) {
-	if block == "" {
-		return nil, true
-	}
-	rest, begins := strings.CutPrefix(block, "NATS/1.0\r\n")
-	rest, ends := strings.CutSuffix(rest, "\r\n")
-	if !begins || !ends || !utf8.ValidString(block) {
-		return nil, false
-	}
-	fields := map[string][]string{}
-	for line := range strings.Lines(rest) {
-		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\r\n"), ":")
-		if !ok || name == "" {
-			return nil, false
-		}
-		fields[name] = append(fields[name], strings.TrimSpace(value))
-	}
-	return fields, true
+// readingFlags choose messages of one stream.
+func readingFlags() []cli.Flag {
+	return append(cutFlags(),
+		&cli.Uint64Flag{Name: "seq", Usage: "only the message with `SEQUENCE`", Category: cutHeading, DefaultText: "any"},
+		&cli.StringFlag{Name: "key", Usage: "only the last entry of one `KEY` of a key-value store", Category: cutHeading},
+		&cli.StringFlag{Name: "kv", Usage: "the key-value store `BUCKET`"},
+		&cli.StringFlag{Name: "object-store", Usage: "the object store `BUCKET`"},
+		&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "go on with what is whole of a damaged stream, and name what is lost"},
+	)
 }
 
 func (p *program) dumpCommand() *cli.Command {
@@ -72,14 +61,9 @@ func (p *program) dumpCommand() *cli.Command {
 		Description: "SNAPSHOT is an ID, the beginning of one, or latest. With --at, latest is the newest snapshot of that time, and what came\n" +
 			"after it and by then is taken from the next one. Messages are JSON objects, one a line; --format raw prints their payloads\n" +
 			"only, one behind the other. A key and an object are printed as they are.",
-		Flags: append(cutFlags(),
-			&cli.Uint64Flag{Name: "seq", Usage: "only the message with `SEQUENCE`", Category: cutHeading},
-			&cli.StringFlag{Name: "kv", Usage: "the key-value store `BUCKET`"},
-			&cli.StringFlag{Name: "object-store", Usage: "the object store `BUCKET`"},
-			&cli.StringFlag{Name: "key", Usage: "the value of one `KEY` of a key-value store"},
+		Flags: append(readingFlags(),
 			&cli.StringFlag{Name: "object", Usage: "one object of an object store, by its `NAME`"},
 			&cli.StringFlag{Name: "format", Usage: "`json or raw`", Value: "json"},
-			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "print what is whole of a damaged stream, and name what is lost"},
 		),
 		Action: p.dump,
 	})
@@ -115,7 +99,7 @@ func dumpOptions(c *cli.Context, now time.Time) (name string, o restore.Options,
 	if c.IsSet("key") && c.IsSet("object") {
 		return "", o, usagef("--key and --object; which is it?")
 	}
-	if f := c.String("format"); f != "json" && f != "raw" {
+	if f := c.String("format"); f != "" && f != "json" && f != "raw" {
 		return "", o, usagef("--format %q: json or raw", f)
 	}
 	return args[0], o, nil
@@ -127,20 +111,9 @@ func (p *program) dump(c *cli.Context) error {
 		return err
 	}
 	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
-		from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
+		stream, err := p.openReading(ctx, c, r, name, o)
 		if err != nil {
 			return err
-		}
-		rd, err := p.loadIndex(ctx, r)
-		if err != nil {
-			return err
-		}
-		stream, err := from.read(ctx, rd, o)
-		if err != nil {
-			return err
-		}
-		for _, w := range stream.Warnings() {
-			p.out.warn("stream %s: %s", stream.Stream(), w)
 		}
 		out := bufio.NewWriterSize(p.out.stdout, 1<<16)
 		if err := p.dumpTo(ctx, c, stream, out); err != nil {
@@ -152,6 +125,26 @@ func (p *program) dump(c *cli.Context) error {
 		}
 		return dumpedLoss(stream)
 	})
+}
+
+// openReading opens the one chosen stream, and tells what must be known of it.
+func (p *program) openReading(ctx context.Context, c *cli.Context, r *repo.Repo, name string, o restore.Options) (*restore.Reading, error) {
+	from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
+	if err != nil {
+		return nil, err
+	}
+	rd, err := p.loadIndex(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := from.read(ctx, rd, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range stream.Warnings() {
+		p.out.warn("stream %s: %s", stream.Stream(), w)
+	}
+	return stream, nil
 }
 
 // dumpTo writes what the flags ask for.
@@ -192,7 +185,7 @@ func (p *program) dumpTo(ctx context.Context, c *cli.Context, stream *restore.Re
 // dumpedLoss is the error of a stream of which something is lost, and the rest was printed.
 func dumpedLoss(stream *restore.Reading) error {
 	if d := stream.Lost(); d != nil && len(d.Lost) > 0 {
-		return &partialError{"stream " + stream.Stream() + " was printed without what is lost: " + d.Error()}
+		return &partialError{"stream " + stream.Stream() + ": all but what is lost: " + d.Error()}
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type streamReport struct {
 	LastSeq     uint64     `json:"last_seq"`
 	FirstTime   *time.Time `json:"first_time,omitempty"`
 	LastTime    *time.Time `json:"last_time,omitempty"`
+	Captured    *time.Time `json:"captured,omitempty"` // when the server took the state; absent where that is lost
 	Consumers   []string   `json:"consumers"`
 	Torn        string     `json:"torn,omitempty"`      // why messages may be missing
 	Recreated   string     `json:"recreated,omitempty"` // that an earlier snapshot holds another stream of that name
@@ -71,7 +72,30 @@ func (r contentsReport) text(o *output) {
 		l.row(f.Name, "", "", "", "", "", "not backed up: "+f.Error)
 	}
 	o.table(l)
-	o.printf("%s\n", plural(len(r.streams), "stream"))
+	o.printf("%s%s\n", plural(len(r.streams), "stream"), r.spread())
+}
+
+// spread says how far apart the streams were captured.
+func (r contentsReport) spread() string {
+	var first, last time.Time
+	for _, s := range r.streams {
+		if s.Captured == nil {
+			return ""
+		}
+		if first.IsZero() || s.Captured.Before(first) {
+			first = *s.Captured
+		}
+		if s.Captured.After(last) {
+			last = *s.Captured
+		}
+	}
+	switch {
+	case len(r.streams) == 0:
+		return ""
+	case len(r.streams) == 1:
+		return ", captured on " + localTime(first)
+	}
+	return fmt.Sprintf(", captured within %v from %s on", last.Sub(first).Round(time.Millisecond), localTime(first))
 }
 
 func sequences(first, last uint64) string { return fmt.Sprintf("%d to %d", first, last) }
@@ -90,16 +114,17 @@ func span(first, last *time.Time) string {
 func (p *program) lsCommand() *cli.Command {
 	return p.command(needsRepository|needsSnapshots, &cli.Command{
 		Name:      "ls",
-		Usage:     "list the streams in a snapshot",
-		ArgsUsage: "SNAPSHOT",
+		Usage:     "list the streams in a snapshot, or the subjects of one",
+		ArgsUsage: "SNAPSHOT [STREAM]",
 		Description: "SNAPSHOT is an ID, the beginning of one, or latest.\n" +
-			"Sequences and times are those that the server reported when the stream was captured.",
+			"Sequences and times are those that the server reported when the stream was captured.\n" +
+			"With a stream, its subjects are listed: all of its messages are read for that.",
 		Action: p.ls,
 	})
 }
 
 func (p *program) ls(c *cli.Context) error {
-	args, err := arguments(c, 1, 1)
+	args, err := arguments(c, 1, 2)
 	if err != nil {
 		return err
 	}
@@ -111,6 +136,9 @@ func (p *program) ls(c *cli.Context) error {
 		rd, err := p.loadIndex(ctx, r)
 		if err != nil {
 			return err
+		}
+		if len(args) > 1 {
+			return p.lsSubjects(ctx, rd, sn, args[1])
 		}
 		report, err := p.contentsOf(ctx, rd, sn)
 		if err != nil {
@@ -135,6 +163,10 @@ func (p *program) contentsOf(ctx context.Context, rd *repo.Reader, sn *snapshot.
 		Account: held.Account.Account, Server: held.Account.Server,
 		Streams: len(held.Streams), Failed: len(held.Account.Failed), failed: held.Account.Failed,
 	}
+	captured := map[string]time.Time{}
+	for _, c := range held.Account.Captured {
+		captured[c.Name] = c.Captured
+	}
 	for _, s := range held.Streams {
 		report, err := describeStream(ctx, s)
 		if err != nil {
@@ -143,6 +175,7 @@ func (p *program) contentsOf(ctx context.Context, rd *repo.Reader, sn *snapshot.
 			}
 			report = streamReport{MessageType: "stream", Name: s.Name, Error: err.Error()}
 		}
+		report.Captured = known(captured[s.Name])
 		r.streams = append(r.streams, report)
 	}
 	return r, nil
