@@ -1,11 +1,13 @@
 package tests
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,9 @@ import (
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
+	"jetsam/secret"
+	"jetsam/storage"
+	"jetsam/storage/local"
 	"jetsam/streamlog"
 )
 
@@ -296,5 +301,57 @@ func TestCutsThatMakeNoSense(t *testing.T) {
 	}
 	if _, err := x.dst.js.Stream(t.Context(), "ORDERS"); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Error("a stream of which nothing was chosen was made:", err)
+	}
+}
+
+// weighed counts the bytes that a storage gives.
+type weighed struct {
+	storage.Backend
+	packs, other atomic.Int64
+}
+
+func (w *weighed) Load(ctx context.Context, f storage.File, offset int64, n int) ([]byte, error) {
+	p, err := w.Backend.Load(ctx, f, offset, n)
+	if f.Kind == storage.Pack {
+		w.packs.Add(int64(len(p)))
+	} else {
+		w.other.Add(int64(len(p)))
+	}
+	return p, err
+}
+
+// TestCutFetchesOnlyWhatItNeeds restores the end of a large stream: the repository gives the blobs that hold it, and little more.
+func TestCutFetchesOnlyWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	_, dir := newRepo(t, repo.Options{})
+	be, err := local.Open(dir)
+	must(t, err)
+	t.Cleanup(func() { be.Close() })
+	scale := &weighed{Backend: be}
+	r, err := repo.Open(t.Context(), scale, secret.New(password), repo.Options{PackSize: 4 << 20})
+	must(t, err)
+	src.create(t, jetstream.StreamConfig{Name: "LARGE", Subjects: []string{"large"}})
+	rnd := rand.New(rand.NewPCG(1, 1))
+	messages := sized(60_000, 1_000_000)
+	src.publish(t, "large", messages, func(int) []byte { return noise(rnd, 1000) })
+	backUp(t, src, r, backUpOptions)
+
+	last := messages / 20
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	scale.packs.Store(0)
+	p, err := restore.NewPlan(t.Context(), rd, snapshotsOf(t, r)[0], connect(t, dst), restore.Options{Selection: allStreams, Cut: restore.Cut{FromSeq: uint64(messages - last + 1)}})
+	must(t, err)
+	planned := scale.packs.Load()
+	ran(t, p)
+	blobs := float64(p.Streams[0].ArchiveSize)
+	got := float64(scale.packs.Load())
+	t.Logf("%d of %d messages: %.0f bytes in blobs, %.0f were fetched (%.2f times), %d of them for the plan", last, messages, blobs, got, got/blobs, planned)
+	if n := dst.messages(t, "LARGE"); n != uint64(last) {
+		t.Errorf("%d messages, want %d", n, last)
+	}
+	if most := 1.2*blobs + 4<<20; got > most {
+		t.Errorf("%.0f bytes were fetched for %.0f", got, blobs)
 	}
 }
