@@ -24,6 +24,7 @@ import (
 	"jetsam/storage"
 	"jetsam/storage/mem"
 	"jetsam/storage/storagetest"
+	"jetsam/streamlog"
 )
 
 // TestStressStreams lives through histories of an account and its backups: messages come and go, streams are made anew, backups succeed, meet
@@ -76,20 +77,25 @@ type history struct {
 	did    string
 
 	snapshots []taken
+	lives     map[string]int // how often each stream was made
 }
 
 // taken is an acknowledged snapshot, and the streams as they were.
 type taken struct {
 	id     storage.ID
 	images map[string]image
+	lives  map[string]int
 }
+
+// stressLimit is how many messages a stream keeps.
+const stressLimit = 400
 
 var stressStreams = []string{"EVENTS", "WORK"}
 
 func newHistory(t *testing.T, seed uint64) *history {
 	t.Helper()
 	h := &history{
-		random: rand.New(rand.NewPCG(seed, 3)), be: mem.New(), counts: make(map[string]int),
+		random: rand.New(rand.NewPCG(seed, 3)), be: mem.New(), counts: make(map[string]int), lives: make(map[string]int),
 		src: startServer(t, natsd.Options{}), dst: startServer(t, natsd.Options{}),
 	}
 	h.conn, h.back = connect(t, h.src), connect(t, h.dst)
@@ -103,7 +109,8 @@ func newHistory(t *testing.T, seed uint64) *history {
 
 func (h *history) create(t *testing.T, name string) {
 	t.Helper()
-	st := h.src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".*"}, MaxMsgs: 400, AllowDirect: true})
+	h.lives[name]++
+	st := h.src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".*"}, MaxMsgs: stressLimit, AllowDirect: true})
 	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "reader", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour})
 	must(t, err)
 }
@@ -125,6 +132,8 @@ func (h *history) step(t *testing.T) {
 		{"backup with a fault", h.fault},
 		{"backup with a fault", h.fault},
 		{"restore", h.restoreAny},
+		{"restore a part", h.restorePart},
+		{"restore as of a time", h.restoreAt},
 	}
 	st := steps[h.random.IntN(len(steps))]
 	h.did = st.name
@@ -192,13 +201,37 @@ func (h *history) renew(t *testing.T, stream string) {
 	h.create(t, stream)
 }
 
+// look takes the images of all streams. A server forgets in the background that a consumer waits for a message that was removed: it is
+// given a moment for that, so that what is seen is what a backup sees.
 func (h *history) look(t *testing.T) map[string]image {
 	t.Helper()
 	images := make(map[string]image)
 	for _, name := range stressStreams {
-		images[name] = lookAt(t, h.src, name)
+		for range 200 {
+			if images[name] = lookAt(t, h.src, name); !waitsForRemoved(t, images[name]) {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 	return images
+}
+
+// waitsForRemoved says whether a consumer waits for a message that is not there.
+func waitsForRemoved(t *testing.T, im image) bool {
+	t.Helper()
+	there := map[uint64]bool{}
+	for _, e := range entries(t, im) {
+		there[e.seq] = true
+	}
+	for _, c := range im.Consumers {
+		for seq := range positionOf(t, c).pending {
+			if !there[seq] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (h *history) backUp(t *testing.T, _ string) {
@@ -213,7 +246,7 @@ func (h *history) acknowledge(t *testing.T, id storage.ID, images map[string]ima
 	got, err := imagesOf(t.Context(), openWith(t, h.be, nil), id)
 	must(t, err)
 	sameImages(t, images, got)
-	h.snapshots = append(h.snapshots, taken{id, images})
+	h.snapshots = append(h.snapshots, taken{id, images, maps.Clone(h.lives)})
 	if len(h.snapshots) > 6 {
 		i := h.random.IntN(len(h.snapshots))
 		must(t, h.be.Remove(t.Context(), storage.File{Kind: storage.Snapshot, ID: h.snapshots[i].id}))
@@ -299,4 +332,111 @@ func (h *history) restore(t *testing.T, s taken) {
 	for name, im := range s.images {
 		sameImage(t, caughtUp(t, im), lookAt(t, h.dst, name))
 	}
+}
+
+// restorePart restores one stream of a snapshot up to, or from, a sequence.
+func (h *history) restorePart(t *testing.T, stream string) {
+	if len(h.snapshots) == 0 {
+		return
+	}
+	s := h.snapshots[h.random.IntN(len(h.snapshots))]
+	all := entries(t, s.images[stream])
+	if len(all) == 0 {
+		return
+	}
+	last := all[len(all)-1].seq
+	at := all[0].seq + h.random.Uint64N(last-all[0].seq+1)
+	cut := restore.Cut{UntilSeq: at}
+	keep := func(e entry) bool { return e.seq <= at }
+	if h.random.IntN(2) == 0 {
+		cut, keep = restore.Cut{FromSeq: at}, func(e entry) bool { return e.seq >= at }
+	}
+	if h.random.IntN(2) == 0 {
+		subject := fmt.Sprintf("%s.%d", stream, h.random.IntN(4))
+		bySequence := keep
+		cut.Subjects, keep = []string{subject}, func(e entry) bool { return bySequence(e) && e.subject == subject }
+	}
+	h.did += fmt.Sprintf(": %s %+v", stream, cut)
+	r := openWith(t, h.be, nil)
+	sn, err := r.Snapshot(t.Context(), s.id.String(), snapshot.Filter{})
+	must(t, err)
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	p, err := restore.NewPlan(t.Context(), rd, sn, h.back, restore.Options{Selection: streamlog.Selection{Names: []string{stream}}, Cut: cut, Verify: true})
+	h.wantPart(t, stream, p, err, s.images[stream], slices.DeleteFunc(all, func(e entry) bool { return !keep(e) }))
+}
+
+// restoreAt restores one stream as it was at the time of a message that some snapshot has.
+func (h *history) restoreAt(t *testing.T, stream string) {
+	if len(h.snapshots) == 0 {
+		return
+	}
+	some := entries(t, h.snapshots[h.random.IntN(len(h.snapshots))].images[stream])
+	if len(some) == 0 {
+		return
+	}
+	at := time.Unix(0, some[h.random.IntN(len(some))].at)
+	r := openWith(t, h.be, nil)
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	var all []*snapshot.Snapshot
+	var base, next *taken
+	for i := range h.snapshots {
+		sn, err := r.Snapshot(t.Context(), h.snapshots[i].id.String(), snapshot.Filter{})
+		must(t, err)
+		all = append(all, sn)
+		a, err := streamlog.OpenAccount(t.Context(), rd, sn.Tree)
+		must(t, err)
+		c := a.Captured[slices.IndexFunc(a.Captured, func(c streamlog.CapturedStream) bool { return c.Name == stream })]
+		if !c.Captured.After(at) {
+			base, next = &h.snapshots[i], nil
+		} else if base != nil && next == nil {
+			next = &h.snapshots[i]
+		}
+	}
+	h.did += fmt.Sprintf(": %s at %d", stream, at.UnixNano())
+	p, err := restore.NewPlanAt(t.Context(), rd, all, h.back, restore.Options{Selection: streamlog.Selection{Names: []string{stream}}, Cut: restore.Cut{At: at}, Verify: true})
+	if base == nil {
+		var request *restore.RequestError
+		if !errors.As(err, &request) {
+			t.Errorf("no snapshot is as old, and the error is %v", err)
+		}
+		return
+	}
+	want := entries(t, base.images[stream])
+	end, err2 := strconv.ParseUint(fmt.Sprint(base.images[stream].State["last_seq"]), 10, 64)
+	must(t, err2)
+	if next != nil && next.lives[stream] == base.lives[stream] {
+		came := slices.DeleteFunc(entries(t, next.images[stream]), func(e entry) bool { return e.seq <= end || e.at > at.UnixNano() })
+		want = append(want, came...)
+		want = want[max(0, len(want)-stressLimit):]
+		h.counts["messages that came between two snapshots"] += len(came)
+	}
+	h.wantPart(t, stream, p, err, base.images[stream], want)
+}
+
+// wantPart runs a plan of one stream and wants those messages, and consumers that skip none of them.
+func (h *history) wantPart(t *testing.T, stream string, p *restore.Plan, err error, before image, want []entry) {
+	t.Helper()
+	defer emptyServer(t, h.dst)
+	var request *restore.RequestError
+	if len(want) == 0 && errors.As(err, &request) {
+		return
+	}
+	must(t, err)
+	ran(t, p)
+	got := lookAt(t, h.dst, stream)
+	kept := map[uint64]bool{}
+	for i, e := range want {
+		kept[e.seq] = true
+		if i >= len(got.Messages) || got.Messages[i] != e.text {
+			t.Fatalf("%d messages, want %d; the one at %d is not %.80s", len(got.Messages), len(want), i, e.text)
+		}
+	}
+	if len(got.Messages) != len(want) {
+		t.Fatalf("%d messages, want %d", len(got.Messages), len(want))
+	}
+	last, err := strconv.ParseUint(fmt.Sprint(got.State["last_seq"]), 10, 64)
+	must(t, err)
+	wantNothingSkipped(t, h.did, before, got, kept, last)
 }
