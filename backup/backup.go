@@ -300,6 +300,7 @@ func (b *run) describeAccount(streams []StreamResult) *streamlog.Account {
 		Limits:   b.account.Raw,
 		Captured: []streamlog.CapturedStream{},
 		Failed:   []streamlog.FailedStream{},
+		Excluded: b.o.Selection.Exclude,
 	}
 	for _, s := range streams {
 		if s.Err != nil {

@@ -44,7 +44,7 @@ func (s *StreamPlan) adaptState() {
 	first := s.log.state.FirstSeq
 	s.state.LastSeq = min(s.end(), s.logs()[len(s.logs())-1].want.Last)
 	if s.keepLastSeq {
-		s.state.LastSeq = max(s.state.LastSeq, s.log.state.LastSeq)
+		s.state.LastSeq = max(s.state.LastSeq, s.log.state.LastSeq, s.reached)
 	}
 	if n := len(s.stretches); n > 0 {
 		s.state.FirstSeq = s.stretches[0].First

@@ -18,20 +18,26 @@ import (
 // between adds the messages that came between the stream's snapshot and the time of the plan, as the next snapshot has them.
 func (p *Plan) between(ctx context.Context, s *StreamPlan) error {
 	at := p.Options.Cut.At
+	if trimmed, err := p.trim(ctx, s); trimmed || err != nil {
+		return err
+	}
 	if s.next == nil {
 		s.warning("it is restored as snapshot %s has it, of %s: no later snapshot has it, and what came by %s is not known", s.snapshot, when(s.capturedAt), when(at))
 		return nil
 	}
 	later, err := p.openNext(ctx, s)
-	if err != nil {
-		return fmt.Errorf("stream %s: snapshot %s, which has what came by %s, cannot be used: %w; --at %s restores what snapshot %s has",
-			s.Source, s.next.ID().Short(), when(at), err, s.capturedAt.UTC().Format("2006-01-02T15:04:05.999999999Z"), s.snapshot)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	came, err := later.chart(ctx)
+	if err != nil {
+		return fmt.Errorf("stream %s: snapshot %s, which has what came by %s, cannot be used: %w; naming snapshot %s restores what that one has",
+			s.Source, s.next.ID().Short(), when(at), err, s.snapshot)
+	}
+	all, err := later.chart(ctx)
 	if err != nil {
 		return err
 	}
-	same, err := p.sameLife(ctx, s, later, came)
+	same, err := p.sameLife(ctx, s, later, all)
 	if err != nil {
 		return err
 	}
@@ -40,23 +46,130 @@ func (p *Plan) between(ctx context.Context, s *StreamPlan) error {
 			s.snapshot, when(s.capturedAt), s.next.ID().Short(), when(at))
 		return nil
 	}
-	return p.add(ctx, s, later, came)
+	if err := p.add(ctx, s, later, all); err != nil {
+		return err
+	}
+	if s.came > 0 && p.Options.Target.Config == nil {
+		if err := s.widen(later); err != nil {
+			return fmt.Errorf("stream %s: snapshot %s: %w", s.Source, s.next.ID().Short(), err)
+		}
+	}
+	return p.overtake(ctx, s, later, all)
+}
+
+// trim leaves out what the stream's own snapshot has of messages that came after the time: a capture takes a moment, and is dated at its
+// beginning. Then nothing can be added.
+func (p *Plan) trim(ctx context.Context, s *StreamPlan) (trimmed bool, err error) {
+	last, err := p.lastAt(ctx, s.stretches, p.Options.Cut.At)
+	if err != nil || last >= s.log.state.LastSeq {
+		return false, err
+	}
+	if last == 0 {
+		return false, nil // all of it is younger: its times are not those of when it came
+	}
+	s.log.want.Last = last
+	s.stretches = clip(s.stretches)
+	return true, p.readStretches(ctx, s, isNarrow)
+}
+
+// openNext opens the stream in the next snapshot.
+func (p *Plan) openNext(ctx context.Context, s *StreamPlan) (*log, error) {
+	held, err := streamlog.OpenStream(ctx, p.rd, s.next.Tree, s.Source)
+	if err != nil {
+		return nil, err
+	}
+	l := &log{name: s.Source, held: held, want: everything}
+	if err := l.readDead(ctx); err != nil {
+		return nil, err
+	}
+	if l.state, err = archive.ParseState(held.Document.State); err != nil {
+		return nil, err
+	}
+	return l, l.checkClaims()
+}
+
+// mostCompared is how many stretches are read to find a message that two logs have in common.
+const mostCompared = 16
+
+// sameLife says whether the later log goes on from the stream's: the last message that is alive in both is the same, and above it the later
+// one has none that the stream's had not. Of a stream that was made anew in between, it must be the last one that the stream had.
+func (p *Plan) sameLife(ctx context.Context, s *StreamPlan, later *log, all []stretch) (bool, error) {
+	earlier, doc := s.log.held.Document.Jetsam, later.held.Document.Jetsam
+	undisturbed := doc.Recreated == "" && doc.Created.Equal(earlier.Created)
+	top := s.log.state.LastSeq
+	if later.state.LastSeq < top {
+		return false, nil
+	}
+	for i := len(s.stretches) - 1; i >= max(0, len(s.stretches)-mostCompared); i-- {
+		x := &s.stretches[i]
+		c, err := p.compareLives(ctx, s.stretches[i:i+1], all, x.First, top)
+		switch {
+		case err != nil:
+			return false, err
+		case c.differs:
+			return false, nil
+		case c.common > 0:
+			return undisturbed || i == len(s.stretches)-1 && c.common == c.last, nil
+		}
+		top = x.First - 1
+	}
+	return undisturbed, nil
+}
+
+// likeness is what two logs have in common.
+type likeness struct {
+	differs bool   // the later one has a message that the earlier had not, or had otherwise
+	common  uint64 // sequence of the last message of both; 0: there is none
+	last    uint64 // of the last message of the earlier one
+}
+
+// compareLives compares the living messages of two logs from first to last, side by side. Where something of them cannot be read, nothing is
+// found.
+func (p *Plan) compareLives(ctx context.Context, earlier, later []stretch, first, last uint64) (c likeness, err error) {
+	had := &lifeline{p: p, ctx: ctx, rest: earlier, first: first, last: last}
+	has := &lifeline{p: p, ctx: ctx, rest: later, first: first, last: last}
+	h, g := had.next(), has.next()
+	for h != nil || g != nil {
+		switch {
+		case g == nil || h != nil && h.Seq < g.Seq: // it died
+			c.last = h.Seq
+			h = had.next()
+		case h == nil || g.Seq < h.Seq || !bytes.Equal(h.Raw, g.Raw):
+			c.differs = true
+			h, g = nil, nil
+		default:
+			c.common, c.last = h.Seq, h.Seq
+			h, g = had.next(), has.next()
+		}
+	}
+	if ctx.Err() != nil {
+		return likeness{}, context.Cause(ctx)
+	}
+	if had.broken || has.broken {
+		return likeness{}, nil
+	}
+	return c, nil
 }
 
 // add puts those messages of the later log into the plan that came by the time, and counts what is not known.
-func (p *Plan) add(ctx context.Context, s *StreamPlan, later *log, came []stretch) error {
+func (p *Plan) add(ctx context.Context, s *StreamPlan, later *log, all []stretch) error {
 	before, end := s.log.state.LastSeq, later.state.LastSeq
-	last, err := p.lastAt(ctx, came, p.Options.Cut.At)
+	s.reached = end
+	last, err := p.lastAt(ctx, all, p.Options.Cut.At)
 	if err != nil {
 		return err
 	}
 	last = max(before, min(last, end))
-	kept, err := p.within(ctx, came, 1, before)
+	if len(all) == 0 {
+		last = before
+	}
+	kept, err := p.within(ctx, all, 1, before)
 	if err != nil {
 		return err
 	}
-	s.died = s.log.held.Document.Jetsam.Messages - min(s.log.held.Document.Jetsam.Messages, kept.Messages)
-	after, err := p.within(ctx, came, last+1, end)
+	had := s.log.held.Document.Jetsam.Messages
+	s.died = had - min(had, kept.Messages)
+	after, err := p.within(ctx, all, last+1, end)
 	if err != nil {
 		return err
 	}
@@ -69,7 +182,7 @@ func (p *Plan) add(ctx context.Context, s *StreamPlan, later *log, came []stretc
 		return nil
 	}
 	later.want = streamlog.Run{First: before + 1, Last: last}
-	s.later, s.stretches = later, append(s.stretches, clip(came)...)
+	s.later, s.stretches = later, append(s.stretches, clip(all)...)
 	if err := p.readStretches(ctx, s, isNarrow); err != nil {
 		return err
 	}
@@ -93,15 +206,15 @@ func (p *Plan) within(ctx context.Context, stretches []stretch, first, last uint
 			t.Messages += x.Messages
 			continue
 		}
-		part, err := p.aliveIn(ctx, stretches[i:i+1], first, last)
-		if err != nil {
-			return t, err
-		}
-		for seq := range part {
-			if t.Messages == 0 || seq < t.FirstSeq {
-				t.FirstSeq = seq
+		part := &lifeline{p: p, ctx: ctx, rest: stretches[i : i+1], first: first, last: last}
+		for m := part.next(); m != nil; m = part.next() {
+			if t.Messages == 0 {
+				t.FirstSeq = m.Seq
 			}
 			t.Messages++
+		}
+		if ctx.Err() != nil {
+			return t, context.Cause(ctx)
 		}
 	}
 	return t, nil
@@ -117,90 +230,58 @@ func (s *StreamPlan) countOf(l *log) (n uint64) {
 	return n
 }
 
-// openNext opens the stream in the next snapshot.
-func (p *Plan) openNext(ctx context.Context, s *StreamPlan) (*log, error) {
-	held, err := streamlog.OpenStream(ctx, p.rd, s.next.Tree, s.Source)
-	if err != nil {
-		return nil, err
-	}
-	l := &log{name: s.Source, held: held, want: everything}
-	if err := l.readDead(ctx); err != nil {
-		return nil, err
-	}
-	if l.state, err = archive.ParseState(held.Document.State); err != nil {
-		return nil, err
-	}
-	return l, l.checkClaims()
+// lifeline goes through the living messages of stretches, from first to last.
+type lifeline struct {
+	p           *Plan
+	ctx         context.Context
+	rest        []stretch
+	first, last uint64
+	broken      bool // something could not be read, and was passed over
+
+	from func() (*archive.Message, error)
 }
 
-// mostCompared is how many stretches are read to find a message that two logs have in common.
-const mostCompared = 16
-
-// sameLife says whether the later log goes on from the stream's: the last message that is alive in both is the same, and above it the later
-// one has none that the stream's had not.
-func (p *Plan) sameLife(ctx context.Context, s *StreamPlan, later *log, came []stretch) (bool, error) {
-	top := s.log.state.LastSeq
-	if later.state.LastSeq < top {
-		return false, nil
-	}
-	for i := len(s.stretches) - 1; i >= max(0, len(s.stretches)-mostCompared); i-- {
-		x := &s.stretches[i]
-		had, err := p.aliveIn(ctx, []stretch{*x}, x.First, top)
-		if err != nil {
-			return false, err
+// next is the next message, which is valid until the one after that, or nil.
+func (w *lifeline) next() *archive.Message {
+	for w.ctx.Err() == nil {
+		if w.from == nil && len(w.rest) == 0 {
+			return nil
 		}
-		has, err := p.aliveIn(ctx, came, x.First, top)
-		if err != nil {
-			return false, err
-		}
-		common := false
-		for seq, raw := range has {
-			was, found := had[seq]
-			if !found || !bytes.Equal(was, raw) {
-				return false, nil
+		if w.from == nil {
+			x := &w.rest[0]
+			w.rest = w.rest[1:]
+			switch {
+			case x.First > w.last:
+				w.rest = nil
+			case x.Last < w.first:
+			case x.lost():
+				w.broken = true
+			default:
+				w.from = x.log.living(w.p.reader(w.ctx, x))
 			}
-			common = true
-		}
-		if common {
-			return true, nil
-		}
-		top = x.First - 1
-	}
-	earlier, doc := s.log.held.Document.Jetsam, later.held.Document.Jetsam
-	return doc.Recreated == "" && doc.Created.Equal(earlier.Created), nil
-}
-
-// aliveIn reads the messages of stretches that are alive, from first to last. What is lost is left out.
-func (p *Plan) aliveIn(ctx context.Context, stretches []stretch, first, last uint64) (map[uint64][]byte, error) {
-	out := map[uint64][]byte{}
-	for i := range stretches {
-		x := &stretches[i]
-		if x.lost() || x.Last < first || x.First > last {
 			continue
 		}
-		next := x.log.living(p.reader(ctx, x))
-		for {
-			m, err := next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			if err != nil {
-				break // it will be seen when it is to be sent
-			}
-			if m.Seq >= first && m.Seq <= last {
-				out[m.Seq] = bytes.Clone(m.Raw)
-			}
+		m, err := w.from()
+		switch {
+		case err == nil && m.Seq >= w.first && m.Seq <= w.last:
+			return m
+		case err != nil:
+			w.broken = w.broken || !errors.Is(err, io.EOF)
+			w.from = nil
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // tellGaps says what the stream is restored as, and what is not known about the time between the snapshots.
 func (p *Plan) tellGaps(s *StreamPlan) {
+	if s.came+s.died+s.unknown == 0 {
+		return
+	}
 	text := fmt.Sprintf("it is restored as snapshot %s has it, of %s", s.snapshot, when(s.capturedAt))
+	if c := p.Options.Cut; c.FromSeq > 0 || c.UntilSeq > 0 || !c.Since.IsZero() || len(c.Subjects) > 0 {
+		text += ", within the bounds that were given; of the whole stream"
+	}
 	if s.came > 0 {
 		text += fmt.Sprintf(", with %s that came by %s, which snapshot %s has", count(s.came, "message"), when(p.Options.Cut.At), s.next.ID().Short())
 	}
@@ -210,9 +291,7 @@ func (p *Plan) tellGaps(s *StreamPlan) {
 	if s.unknown > 0 {
 		text += fmt.Sprintf("; up to %s had come by then and been deleted when snapshot %s was taken: no snapshot has any of that", count(s.unknown, "message more", "messages more"), s.next.ID().Short())
 	}
-	if s.came+s.died+s.unknown > 0 {
-		s.warning("%s", text)
-	}
+	s.warning("%s", text)
 }
 
 // count is a number with its noun, whose plural ends in s where none is given.

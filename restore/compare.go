@@ -31,7 +31,7 @@ func (t *transfer) compare(ctx context.Context) error {
 	diff := &DifferenceError{}
 	t.s.compareConfig(info.Config, diff)
 	t.compareCounts(info, diff)
-	t.comparePositions(consumers, diff)
+	t.comparePositions(consumers, info.LastSeq, diff)
 	if diff.Count > 0 {
 		return diff
 	}

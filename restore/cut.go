@@ -72,7 +72,7 @@ var everything = streamlog.Run{First: 0, Last: math.MaxUint64}
 
 // isCut says whether the stream is restored otherwise than its snapshot has it.
 func (s *StreamPlan) isCut() bool {
-	return s.log.want != everything || len(s.log.subjects) > 0 || s.later != nil
+	return s.log.want != everything || len(s.log.subjects) > 0 || s.later != nil || s.log.overtaken.Len() > 0 || s.keepLastSeq && s.reached > s.log.state.LastSeq
 }
 
 // logs are those that the stream's messages are taken of, in the order of their sequences.
@@ -91,8 +91,8 @@ func (s *StreamPlan) end() uint64 {
 	return s.log.state.LastSeq
 }
 
-// cut finds the bounds of what is restored, and leaves out of the stretches what lies outside. What a bound goes through is read.
-func (p *Plan) cut(ctx context.Context, s *StreamPlan) error {
+// applyCut finds the bounds of what is restored, and leaves out of the stretches what lies outside. What a bound goes through is read.
+func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
 	c := p.Options.Cut
 	if p.moment {
 		c.At = time.Time{} // that is what the logs were chosen by
@@ -219,6 +219,9 @@ func (p *Plan) firstSince(ctx context.Context, stretches []stretch, t time.Time)
 // lastAt is the sequence of the last message that is not younger than t, in the order of the stream, or 0 where there is none. Where none
 // is younger, no sequence is above it.
 func (p *Plan) lastAt(ctx context.Context, stretches []stretch, t time.Time) (uint64, error) {
+	if len(stretches) == 0 {
+		return math.MaxUint64, nil
+	}
 	for i := len(stretches) - 1; i >= 0; i-- {
 		x := &stretches[i]
 		if x.From.After(t) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"jetsam/jetstream"
@@ -75,8 +76,9 @@ func (p *Plan) judge(ctx context.Context, s *StreamPlan, info *jetstream.StreamI
 	if err != nil {
 		return err
 	}
-	left := &Leftover{Run: m.run, Snapshot: m.snapshot, Began: m.began, Messages: info.Messages, info: info}
-	left.Whole = m.snapshot == s.snapshot && s.isWhole(info, consumers)
+	snapshot, _, _ := strings.Cut(m.snapshot, "-")
+	left := &Leftover{Run: m.run, Snapshot: snapshot, Began: m.began, Messages: info.Messages, info: info}
+	left.Whole = m.snapshot == p.mark(s) && s.isWhole(info, consumers)
 	switch stranger := s.stranger(consumers); {
 	case left.Whole:
 		s.warning("a restore of this snapshot that began on %s brought all of it, but did not end: it will be compared and ended", since)
@@ -89,7 +91,7 @@ func (p *Plan) judge(ctx context.Context, s *StreamPlan, info *jetstream.StreamI
 			"an unfinished restore of %s left it incomplete, with %d messages, and consumer %s was added to it since", since, info.Messages, stranger)
 		return nil
 	default:
-		s.warning("an unfinished restore of %s, of snapshot %s, left %d messages under this name: that stream will be removed and restored anew", since, m.snapshot, info.Messages)
+		s.warning("an unfinished restore of %s, of snapshot %s, left %d messages under this name: that stream will be removed and restored anew", since, snapshot, info.Messages)
 	}
 	s.Leftover = left
 	return nil
@@ -108,7 +110,7 @@ func (s *StreamPlan) isWhole(info *jetstream.StreamInfo, consumers []*jetstream.
 
 // allThere says whether a stream has as many messages as the snapshot, besides those that came after its last.
 func (s *StreamPlan) allThere(info *jetstream.StreamInfo) bool {
-	if info.LastSeq < s.state.LastSeq || info.Messages != s.Messages+info.LastSeq-s.state.LastSeq {
+	if info.LastSeq < s.state.LastSeq || info.LastSeq > s.state.LastSeq && !usedSince(info) || info.Messages != s.Messages+info.LastSeq-s.state.LastSeq {
 		return false
 	}
 	return s.Messages == 0 || info.FirstSeq >= s.state.FirstSeq && info.FirstSeq <= s.state.LastSeq

@@ -3,6 +3,8 @@ package restore
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +57,26 @@ func (p *Plan) announce() (stop func()) {
 
 // marker is what marks a stream of the plan while it runs.
 func (p *Plan) marker(s *StreamPlan, now time.Time) marker {
-	return marker{run: p.run, snapshot: s.snapshot, began: now}
+	return marker{run: p.run, snapshot: p.mark(s), began: now}
+}
+
+// mark names what is restored: the beginning of the snapshot's ID, and where the stream is cut, or called or made otherwise, what tells that
+// from all other such restores.
+func (p *Plan) mark(s *StreamPlan) string {
+	o := p.Options
+	next := ""
+	if s.next != nil {
+		next = s.next.ID().String()
+	}
+	if o.Cut.IsZero() && !s.renamed() && o.Target.isZero() {
+		return s.snapshot
+	}
+	text, err := json.Marshal([]any{s.Source, next, o.Cut, o.Target, o.KeepSources, o.NoConsumers})
+	if err != nil {
+		return s.snapshot + "-" + p.run // like no other
+	}
+	sum := sha256.Sum256(text)
+	return s.snapshot + "-" + hex.EncodeToString(sum[:8])
 }
 
 // isOf says whether a stream carries the marker of that run.

@@ -83,8 +83,8 @@ func ownerOf(sn *snapshot.Snapshot) string {
 	return sn.Hostname + ", account " + account
 }
 
-// isWhole says whether a snapshot was told to hold all streams of the account.
-func isWhole(sn *snapshot.Snapshot) bool {
+// wasToHoldAll says whether a snapshot was told to hold all streams of the account, but for those that its account.json excludes.
+func wasToHoldAll(sn *snapshot.Snapshot) bool {
 	return slices.ContainsFunc(sn.Paths, func(p string) bool { return !strings.Contains(strings.TrimPrefix(p, "/"), "/") })
 }
 
@@ -94,13 +94,36 @@ func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*streamlog
 		return a, nil
 	}
 	a, err := streamlog.OpenAccount(ctx, m.rd, sn.Tree)
+	if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
+		a, err = streamlog.OpenAccount(ctx, m.rd, sn.Tree) // what a storage fails to give once is not lost yet
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
-		m.warnings = append(m.warnings, fmt.Sprintf("snapshot %s is passed over: %v", sn.ID().Short(), err))
+		if a, err = m.guess(ctx, sn, err); err != nil {
+			return nil, err
+		}
 	}
 	m.accounts[sn] = a
+	return a, nil
+}
+
+// guess makes up the account of a snapshot whose own cannot be read, from the names of its streams: they were captured after its time.
+func (m *moment) guess(ctx context.Context, sn *snapshot.Snapshot, why error) (*streamlog.Account, error) {
+	names, err := streamlog.Names(ctx, m.rd, sn.Tree)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		m.warnings = append(m.warnings, fmt.Sprintf("snapshot %s is passed over: %v", sn.ID().Short(), why))
+		return nil, nil
+	}
+	m.warnings = append(m.warnings, fmt.Sprintf("what snapshot %s says of the whole account cannot be read, and when exactly its streams were captured: %v", sn.ID().Short(), why))
+	a := &streamlog.Account{Excluded: []string{"*"}}
+	for _, name := range names {
+		a.Captured = append(a.Captured, streamlog.CapturedStream{Name: name, Captured: sn.Time})
+	}
 	return a, nil
 }
 
@@ -131,6 +154,9 @@ func (m *moment) pick(ctx context.Context, sel streamlog.Selection) ([]picked, e
 	} else if err != nil {
 		return nil, err
 	}
+	if err := m.tellNew(ctx, sel, known); err != nil {
+		return nil, err
+	}
 	out := make([]picked, 0, len(names))
 	for _, name := range names {
 		p := picked{name: name, base: bases[name]}
@@ -144,11 +170,36 @@ func (m *moment) pick(ctx context.Context, sel streamlog.Selection) ([]picked, e
 	return out, nil
 }
 
+// tellNew warns of streams that are chosen by a glob or as all, and that were made between the snapshots: there is none to restore them from.
+func (m *moment) tellNew(ctx context.Context, sel streamlog.Selection, known []string) error {
+	for _, sn := range m.after[:min(len(m.after), mostAhead)] {
+		a, err := m.account(ctx, sn)
+		if err != nil {
+			return err
+		}
+		if a == nil || !wasToHoldAll(sn) {
+			continue
+		}
+		for _, c := range a.Captured {
+			if slices.Contains(known, c.Name) || c.Created.IsZero() || c.Created.After(m.at) {
+				continue
+			}
+			if chosen, err := sel.Pick([]string{c.Name}); err == nil && len(chosen) > 0 {
+				m.warnings = append(m.warnings, fmt.Sprintf("stream %s, which was made on %s, is not restored: no snapshot captured it by %s; the first that did is %s of %s",
+					c.Name, when(c.Created), when(m.at), sn.ID().Short(), when(sn.Time)))
+			}
+		}
+		return nil
+	}
+	return nil
+}
+
 // bases finds the newest snapshot by then of each stream that was there, and the names of all that were.
 func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[string]*snapshot.Snapshot, known []string, err error) {
 	bases = map[string]*snapshot.Snapshot{}
-	there := map[string]bool{} // streams that were there; false: not captured by then, as far as was looked
-	settled := false           // a snapshot of the whole account was seen: older ones say nothing of which streams there were
+	there := map[string]bool{}                // streams that were there; false: not captured by then, as far as was looked
+	failed := map[string]*snapshot.Snapshot{} // the newest in which a stream could not be read
+	settled := false                          // a snapshot of the whole account was seen: older ones say nothing of which streams there were
 	for _, sn := range m.before {
 		a, err := m.account(ctx, sn)
 		if err != nil {
@@ -172,16 +223,18 @@ func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[
 		}
 		for _, f := range a.Failed {
 			if _, found := there[f.Name]; !found && !settled {
-				there[f.Name] = false
-				m.warnings = append(m.warnings, fmt.Sprintf("stream %s could not be read for snapshot %s of %s: an older one is used", f.Name, sn.ID().Short(), when(sn.Time)))
+				there[f.Name], failed[f.Name] = false, sn
 			}
 		}
-		if settled = settled || isWhole(sn); settled && complete(there, sel.Names) {
+		if settled = settled || wasToHoldAll(sn) && len(a.Excluded) == 0; settled && complete(there, sel.Names) {
 			break
 		}
 	}
 	for name := range there {
 		known = append(known, name)
+		if sn := failed[name]; sn != nil && bases[name] != nil {
+			m.warnings = append(m.warnings, fmt.Sprintf("stream %s could not be read for snapshot %s of %s: an older one is used", name, sn.ID().Short(), when(sn.Time)))
+		}
 	}
 	slices.Sort(known)
 	return bases, known, nil
@@ -224,7 +277,7 @@ func (m *moment) nextOf(ctx context.Context, name string, base *snapshot.Snapsho
 			return sn, nil
 		}
 		failed := a == nil || slices.ContainsFunc(a.Failed, func(f streamlog.FailedStream) bool { return f.Name == name })
-		if !failed && isWhole(sn) {
+		if !failed && wasToHoldAll(sn) && !a.Excludes(name) {
 			return nil, nil
 		}
 	}
@@ -243,5 +296,9 @@ func (m *moment) absent(ctx context.Context, unmatched *streamlog.UnmatchedError
 				"restores what it has from before, which lacks what had been deleted since", when(m.at), sn.ID().Short(), when(sn.Time))}
 		}
 	}
-	return fmt.Errorf("of the snapshots taken by %s: %w", when(m.at), unmatched)
+	err := fmt.Errorf("of the snapshots taken by %s: %w", when(m.at), unmatched)
+	if len(m.warnings) > 0 {
+		err = fmt.Errorf("%w; %s", err, strings.Join(m.warnings, "; "))
+	}
+	return err
 }

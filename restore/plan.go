@@ -39,7 +39,7 @@ type Plan struct {
 type StreamPlan struct {
 	Name        string             // on the server
 	Source      string             // in the snapshot
-	From        *snapshot.Snapshot // that it is taken from; nil where none has it
+	From        *snapshot.Snapshot // that it is taken from
 	Messages    uint64
 	Bytes       uint64 // of subjects, headers and payloads; where messages are lost, about
 	Consumers   int
@@ -59,6 +59,7 @@ type StreamPlan struct {
 	// Of a plan for a time: what came by then, of what next has; what it has not any more of the stream's own messages, and of these what
 	// is left out since newer messages replaced it; and what may have come by then and no snapshot has.
 	came, died, replaced, unknown uint64
+	reached                       uint64 // the last sequence that next has of it
 
 	log         *log
 	later       *log                     // of next, where something came by the time; nil: nothing
@@ -150,23 +151,31 @@ func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Snapshot: newestOf(chosen, m.before[0]), Account: &streamlog.Account{}, Options: o, Warnings: m.warnings, moment: true, rd: rd, run: newRun()}
+	p := &Plan{Snapshot: newestOf(chosen, m.before[0]), Account: &streamlog.Account{}, Options: o, moment: true, rd: rd, run: newRun()}
 	for _, c := range chosen {
+		if c.base == nil {
+			p.Missing = append(p.Missing, streamlog.FailedStream{Name: c.name, Error: c.why})
+			continue
+		}
 		s, err := p.open(ctx, m, c)
 		if err != nil {
 			return nil, err
 		}
 		p.Streams = append(p.Streams, s)
 	}
+	if len(p.Streams) == 0 && len(p.Missing) > 0 {
+		return nil, &RequestError{Stream: p.Missing[0].Name, Reason: p.Missing[0].Error}
+	}
+	for _, f := range p.Missing {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("stream %s is not restored: %s", f.Name, f.Error))
+	}
+	p.Warnings = append(p.Warnings, m.warnings...)
 	return p, nil
 }
 
 // open begins the plan of a stream as it was at a time.
 func (p *Plan) open(ctx context.Context, m *moment, c picked) (*StreamPlan, error) {
-	s := &StreamPlan{Name: c.name, From: c.base, Nothing: c.why, next: c.next, keepLastSeq: p.Options.Cut.KeepLastSeq}
-	if c.base == nil {
-		return s, nil
-	}
+	s := &StreamPlan{Name: c.name, From: c.base, next: c.next, keepLastSeq: p.Options.Cut.KeepLastSeq}
 	a, err := m.account(ctx, c.base)
 	if err != nil {
 		return nil, err
@@ -207,9 +216,6 @@ func (p *Plan) examineAll(ctx context.Context) (err error) {
 		return &RequestError{Reason: fmt.Sprintf("%d streams are chosen, and each has its own sequences: cut them by time, or choose one", len(p.Streams))}
 	}
 	for _, s := range p.Streams {
-		if s.Nothing != "" {
-			continue
-		}
 		if err := p.examine(ctx, s, p.read); err != nil {
 			return err
 		}
@@ -306,11 +312,8 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 		if err := p.between(ctx, s); err != nil {
 			return err
 		}
-		if err := p.overtake(ctx, s); err != nil {
-			return err
-		}
 	}
-	if err := p.cut(ctx, s); err != nil {
+	if err := p.applyCut(ctx, s); err != nil {
 		return err
 	}
 	return p.settle(s)

@@ -146,7 +146,10 @@ func (s *StreamPlan) checkSubjects(taken []claim) {
 
 // checkServer compares the stream with what this server can hold.
 func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
-	largest := int64(min(s.log.held.Document.Jetsam.LargestMessage, 1<<62))
+	var largest int64
+	for _, l := range s.logs() {
+		largest = max(largest, int64(min(l.held.Document.Jetsam.LargestMessage, 1<<62)))
+	}
 	if !server.AtLeast(2, 15) {
 		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
 	}
@@ -200,8 +203,10 @@ func (s *StreamPlan) warn(now time.Time) {
 	if s.lowered > 0 {
 		s.warning("%d of its consumers stood beyond what is restored, or waited for messages that are left out: they go back to the cut, and deliver what comes behind it", s.lowered)
 	}
-	if c := s.log.held.Document.Jetsam; c.Torn != "" {
-		s.warning("its capture was torn: %s", c.Torn)
+	for _, l := range s.logs() {
+		if c := l.held.Document.Jetsam; c.Torn != "" {
+			s.warning("its capture was torn: %s", c.Torn)
+		}
 	}
 }
 

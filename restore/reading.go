@@ -47,7 +47,7 @@ func (p *Plan) reading(ctx context.Context) (*Reading, error) {
 	if len(p.Streams) != 1 {
 		return nil, &RequestError{Reason: fmt.Sprintf("%d streams are chosen: choose one", len(p.Streams))}
 	}
-	p.Options.KeepSources = true // nothing is made that could fill up again
+	p.Options.KeepSources, p.Options.NoConsumers = true, true // only messages are looked at
 	if err := p.examineAll(ctx); err != nil {
 		return nil, err
 	}
@@ -138,6 +138,8 @@ func (r *Reading) Key(ctx context.Context, key string) (*archive.Message, error)
 	switch {
 	case err != nil:
 		return nil, err
+	case m == nil && r.s.Lost != nil:
+		return nil, fmt.Errorf("stream %s: key %q is not in what is whole of it: %w", r.s.Source, key, r.s.Lost)
 	case m == nil:
 		return nil, &RequestError{Stream: r.s.Source, Reason: fmt.Sprintf("there is no key %q", key)}
 	}

@@ -46,8 +46,8 @@ func (t *transfer) compareCounts(info *jetstream.StreamInfo, diff *DifferenceErr
 	}
 }
 
-// comparePositions compares where each consumer stands. One that is ahead is in use already.
-func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, diff *DifferenceError) {
+// comparePositions compares where each consumer of a stream that ends at last stands. One that is ahead is in use already.
+func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, last uint64, diff *DifferenceError) {
 	have := make(map[string]*jetstream.ConsumerInfo, len(found))
 	for _, c := range found {
 		have[c.Name] = c
@@ -62,6 +62,10 @@ func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, diff *Diffe
 		want, err := archive.ParseConsumer(c.JSON)
 		if err != nil {
 			diff.add("consumer %s cannot be compared: %v", c.Name, err)
+			continue
+		}
+		if got.Delivered.Stream > max(t.s.state.LastSeq, last) {
+			diff.add("consumer %s stands at message %d, and would pass over what comes before: the stream ends at %d", c.Name, got.Delivered.Stream, last)
 			continue
 		}
 		switch behind, moved := comparePosition(want, got); {

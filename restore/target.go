@@ -31,6 +31,12 @@ type Target struct {
 	ApplyLimits bool
 }
 
+// isZero says whether streams are restored as they were.
+func (t Target) isZero() bool {
+	return t.As == "" && len(t.Rename) == 0 && len(t.Subjects) == 0 && t.Replicas == 0 && t.Storage == "" && t.Cluster == "" &&
+		len(t.PlacementTags) == 0 && t.Config == nil && !t.ApplyLimits
+}
+
 // aim gives the streams of the plan the names that they shall have.
 func (p *Plan) aim() error {
 	t := p.Options.Target
@@ -225,6 +231,11 @@ func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]bool) error {
 	}
 	if len(left) == 0 {
 		return nil
+	}
+	if s.config.Retention == "interest" && len(kept) > 0 {
+		// What the others have acknowledged nobody would wait for any more, and the server would drop it.
+		kept = nil
+		s.warning("its retention is interest: without the push consumers the server would drop messages, so that none of its consumers is restored")
 	}
 	s.captured = s.captured.WithConsumers(kept)
 	s.warning("stream %s is on the server, and push consumers of both would deliver to the same subjects: they are left out: %s", s.Source, strings.Join(left, ", "))

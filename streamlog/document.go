@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -156,9 +157,18 @@ type Account struct {
 	Format   int              `json:"format"`
 	Account  string           `json:"account"`
 	Server   AccountServer    `json:"server"`
-	Limits   json.RawMessage  `json:"limits,omitempty"` // the server's answer to $JS.API.INFO
-	Captured []CapturedStream `json:"streams"`          // in the order of their names
-	Failed   []FailedStream   `json:"failed"`           // what could not be read, in the order of their names
+	Limits   json.RawMessage  `json:"limits,omitempty"`   // the server's answer to $JS.API.INFO
+	Captured []CapturedStream `json:"streams"`            // in the order of their names
+	Failed   []FailedStream   `json:"failed"`             // what could not be read, in the order of their names
+	Excluded []string         `json:"excluded,omitempty"` // names and globs of streams that were left out
+}
+
+// Excludes says whether a stream of that name was left out.
+func (a *Account) Excludes(name string) bool {
+	return slices.ContainsFunc(a.Excluded, func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return pattern == name || err == nil && ok
+	})
 }
 
 // AccountServer names the server that an account was captured from.

@@ -14,6 +14,7 @@ type ConsumerState struct {
 	DeliverSubject string   // empty for a pull consumer
 	FilterSubjects []string // empty: all of the stream
 	AckPolicy      string   // "none", "all", "explicit"
+	StartSeq       uint64   // from which on it delivers; 0: another deliver policy
 	Delivered      SequencePair
 	AckFloor       SequencePair
 	AckPending     int // messages delivered and not acknowledged
@@ -36,6 +37,7 @@ type consumerEntry struct {
 		FilterSubject  string          `json:"filter_subject"`
 		FilterSubjects json.RawMessage `json:"filter_subjects"`
 		AckPolicy      string          `json:"ack_policy"`
+		StartSeq       uint64          `json:"opt_start_seq"`
 	} `json:"config"`
 	State *struct {
 		Delivered   SequencePair    `json:"delivered"`
@@ -83,6 +85,7 @@ func (e *consumerEntry) state() (ConsumerState, error) {
 		DeliverSubject: e.Config.DeliverSubject,
 		FilterSubjects: filters,
 		AckPolicy:      e.Config.AckPolicy,
+		StartSeq:       e.Config.StartSeq,
 		Delivered:      e.State.Delivered,
 		AckFloor:       e.State.AckFloor,
 		AckPending:     pending,

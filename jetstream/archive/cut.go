@@ -3,12 +3,14 @@ package archive
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 )
 
 // Cut returns a copy of c for a stream that ends at last and has those of its messages that kept says: what c has delivered above last it
 // delivers again, once something comes there, and it does not wait for what is not kept. It skips no message that it had not acknowledged.
-// Everything else keeps its bytes. changed is whether anything had to. A server bounds consumers the same way when it takes a snapshot
+// One that shall begin at a sequence beyond begins right behind last: a server sets a consumer to where it begins before it looks at its state,
+// and ignores a state that is below (nats-server 2.15, setStoreState). Everything else keeps its bytes. changed is whether anything had to. A server bounds consumers the same way when it takes a snapshot
 // (nats-server 2.15, stream_backup.go), and not at all when it restores one.
 func (c Consumer) Cut(last uint64, kept func(seq uint64) bool) (_ Consumer, changed bool, err error) {
 	s, err := ParseConsumer(c.JSON)
@@ -25,8 +27,12 @@ func (c Consumer) Cut(last uint64, kept func(seq uint64) bool) (_ Consumer, chan
 	if err != nil {
 		return c, false, fmt.Errorf("consumer: redelivered: %w", err)
 	}
-	if dropped+forgotten == 0 && s.Delivered.Stream <= last && s.AckFloor.Stream <= last {
+	late := last < math.MaxUint64 && s.StartSeq > last+1
+	if !late && dropped+forgotten == 0 && s.Delivered.Stream <= last && s.AckFloor.Stream <= last {
 		return c, false, nil
+	}
+	if late {
+		c.JSON = setMember(c.JSON, "config", setUint(valueOf(c.JSON, "config"), "opt_start_seq", last+1))
 	}
 	s.Delivered.Stream = min(s.Delivered.Stream, last)
 	s.AckFloor.Stream = min(s.AckFloor.Stream, last)

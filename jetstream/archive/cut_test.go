@@ -54,6 +54,11 @@ func TestCut(t *testing.T) {
 			}
 		})
 	}
+	late := Consumer{JSON: []byte(`{"config":{"opt_start_seq":900,"a":1},"state":{"delivered":{"consumer_seq":0,"stream_seq":899},"ack_floor":{"consumer_seq":0,"stream_seq":899}}}`)}
+	const early = `{"config":{"opt_start_seq":501,"a":1},"state":{"delivered":{"consumer_seq":0,"stream_seq":500},"ack_floor":{"consumer_seq":0,"stream_seq":500}}}`
+	if got, changed, err := late.Cut(500, func(uint64) bool { return true }); err != nil || !changed || string(got.JSON) != early {
+		t.Errorf("one that begins beyond the cut: %v, %v, %s", changed, err, got.JSON)
+	}
 	for _, state := range []string{`{"pending":{"x":{}}}`, `{"redelivered":{"-1":2}}`, `{"pending":{"5":{"sequence":-1}}}`} {
 		if _, _, err := (Consumer{JSON: []byte(config + state + "}")}).Cut(100, func(uint64) bool { return true }); err == nil {
 			t.Errorf("%s was accepted", state)
