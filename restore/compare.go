@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
+	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
 
@@ -31,11 +33,22 @@ func (t *transfer) compare(ctx context.Context) error {
 	diff := &DifferenceError{}
 	t.s.compareConfig(info.Config, diff)
 	t.compareCounts(info, diff)
-	t.comparePositions(consumers, info.LastSeq, diff)
+	t.comparePositions(consumers, t.lastOf(ctx, info, consumers), diff)
 	if diff.Count > 0 {
 		return diff
 	}
 	return nil
+}
+
+// lastOf is the last sequence of the stream that info tells of. The stream is live: where a consumer is ahead of that, it is asked for again.
+func (t *transfer) lastOf(ctx context.Context, info *jetstream.StreamInfo, consumers []*jetstream.ConsumerInfo) uint64 {
+	if !slices.ContainsFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return c.Delivered.Stream > info.LastSeq }) {
+		return info.LastSeq
+	}
+	if again, err := t.plan.conn.Stream(ctx, t.s.Name); err == nil {
+		return again.LastSeq
+	}
+	return info.LastSeq
 }
 
 func (t *transfer) compareState(got archive.State) error {

@@ -68,6 +68,24 @@ func TestComparePosition(t *testing.T) {
 	}
 }
 
+// TestComparePositions takes a consumer that is ahead for one in use, unless it stands where the stream has no message.
+func TestComparePositions(t *testing.T) {
+	head := &archive.Head{Consumers: []archive.Consumer{{Name: "c", JSON: []byte(`{"config":{},"state":{"delivered":{"consumer_seq":5,"stream_seq":8},"ack_floor":{"consumer_seq":5,"stream_seq":8}}}`)}}}
+	for _, c := range []struct {
+		at, last uint64
+		differs  bool
+		notes    int
+	}{{8, 10, false, 0}, {10, 10, false, 1}, {12, 15, false, 1}, {12, 10, true, 0}} {
+		x := &transfer{s: &StreamPlan{head: head, state: archive.State{LastSeq: 10}}}
+		diff := &DifferenceError{}
+		at := jetstream.Position{Consumer: c.at - 3, Stream: c.at}
+		x.comparePositions([]*jetstream.ConsumerInfo{{Name: "c", Delivered: at, AckFloor: at}}, c.last, diff)
+		if (diff.Count > 0) != c.differs || len(x.notes) != c.notes {
+			t.Errorf("at %d of %d: %v, notes %q", c.at, c.last, diff, x.notes)
+		}
+	}
+}
+
 func TestCompareConfig(t *testing.T) {
 	for _, c := range []struct {
 		name, want, got string

@@ -184,7 +184,7 @@ func (m *moment) tellNew(ctx context.Context, sel streamlog.Selection, known []s
 			if slices.Contains(known, c.Name) || c.Created.IsZero() || c.Created.After(m.at) {
 				continue
 			}
-			if chosen, err := sel.Pick([]string{c.Name}); err == nil && len(chosen) > 0 {
+			if sel.Has(c.Name) {
 				m.warnings = append(m.warnings, fmt.Sprintf("stream %s, which was made on %s, is not restored: no snapshot captured it by %s; the first that did is %s of %s",
 					c.Name, when(c.Created), when(m.at), sn.ID().Short(), when(sn.Time)))
 			}

@@ -117,6 +117,9 @@ func NewPlanAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snaps
 	return p.into(ctx, conn)
 }
 
+// AsOf says whether the plan is of NewPlanAt: its streams need not be of one snapshot.
+func (p *Plan) AsOf() bool { return p.moment }
+
 // choose begins the plan of streams of one snapshot.
 func choose(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, o Options) (*Plan, error) {
 	if err := o.Cut.Check(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -164,12 +163,7 @@ type Account struct {
 }
 
 // Excludes says whether a stream of that name was left out.
-func (a *Account) Excludes(name string) bool {
-	return slices.ContainsFunc(a.Excluded, func(pattern string) bool {
-		ok, err := path.Match(pattern, name)
-		return pattern == name || err == nil && ok
-	})
-}
+func (a *Account) Excludes(name string) bool { return matchesAny(a.Excluded, name) }
 
 // AccountServer names the server that an account was captured from.
 type AccountServer struct {

@@ -67,6 +67,19 @@ func (s Selection) Pick(streams []string) ([]string, error) {
 	return out, nil
 }
 
+// Has says whether a stream of that name is meant, whatever other streams there are.
+func (s Selection) Has(name string) bool {
+	return (s.All || matchesAny(s.Names, name)) && !matchesAny(s.Exclude, name)
+}
+
+// matchesAny says whether one of the patterns is the name, or a glob that matches it.
+func matchesAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return pattern == name || err == nil && ok
+	})
+}
+
 // match returns the streams that pattern names: one of that very name, or those that the glob matches.
 func match(pattern string, streams []string) ([]string, error) {
 	if slices.Contains(streams, pattern) {

@@ -68,3 +68,23 @@ func TestPickTakesANameWithGlobCharactersAsItIs(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
+
+func TestSelectionHas(t *testing.T) {
+	for _, c := range []struct {
+		s    Selection
+		name string
+		want bool
+	}{
+		{Selection{All: true}, "ORDERS", true},
+		{Selection{All: true, Exclude: []string{"KV_*", "X"}}, "ORDERS", true},
+		{Selection{All: true, Exclude: []string{"KV_*"}}, "KV_users", false},
+		{Selection{Names: []string{"KV_*", "ORDERS"}}, "ORDERS", true},
+		{Selection{Names: []string{"KV_*", "ORDERS"}, Exclude: []string{"KV_users"}}, "KV_users", false},
+		{Selection{Names: []string{"a[b"}}, "a[b", true},
+		{Selection{}, "ORDERS", false},
+	} {
+		if got := c.s.Has(c.name); got != c.want {
+			t.Errorf("%+v has %s: %v", c.s, c.name, got)
+		}
+	}
+}

@@ -82,9 +82,9 @@ func continuing() []mutant {
 		},
 		{
 			promise: "what is dead does not come back",
-			file:    "restore/dead.go",
-			old:     "if m, err := in.Next(); err != nil || !gone(m.Seq) {",
-			new:     "if m, err := in.Next(); err != nil || gone != nil {",
+			file:    "restore/log.go",
+			old:     "if m, err := next(); err != nil || !gone(m.Seq) {",
+			new:     "if m, err := next(); err != nil || gone != nil {",
 			pkg:     inTests, run: "^TestIncrements$",
 		},
 	}

@@ -12,6 +12,7 @@ func (p *program) commands() []*cli.Command {
 		p.restoreCommand(),
 		p.dumpCommand(),
 		p.replayCommand(),
+		p.findCommand(),
 		p.checkCommand(),
 		p.statsCommand(),
 		p.keyCommand(),

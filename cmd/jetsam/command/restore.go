@@ -337,6 +337,9 @@ func notCaptured(plan *restore.Plan, where string) error {
 	for i, f := range plan.Missing {
 		names[i] = f.Name
 	}
+	if plan.AsOf() {
+		return &partialError{fmt.Sprintf("%d of %d chosen streams are not restored, because no snapshot captured them by then: %s", len(names), len(names)+len(plan.Streams), strings.Join(names, ", "))}
+	}
 	return &partialError{fmt.Sprintf("%d of %d chosen streams are not in snapshot %s, because the backup could not read them: %s\n%s",
 		len(names), len(names)+len(plan.Streams), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
 }
