@@ -41,6 +41,47 @@ func FuzzConsumer(f *testing.F) {
 	})
 }
 
+// FuzzConsumerCut: a consumer that is cut is one that a reader takes, stands nowhere beyond the cut, and does not change when it is cut again;
+// other filters change nothing else of it.
+func FuzzConsumerCut(f *testing.F) {
+	f.Add([]byte(`{"config":{"opt_start_seq":150},"state":{"delivered":{"consumer_seq":7,"stream_seq":120},"ack_floor":{"consumer_seq":1,"stream_seq":90},"pending":{"95":{"sequence":2},"120":{"Sequence":7}},"redelivered":{"95":2,"120":3}}}`))
+	f.Add([]byte(`{"config":{"filter_subjects":["a","b.>"],"filter_subject":"x"},"state":{"pending":null,"redelivered":[]}}`))
+	f.Add([]byte(`{"config":{},"state":{},"Config":{"Opt_Start_Seq":18446744073709551615},"STATE":{"Pending":{"7":1,"7":{}}}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		const last = 100
+		kept := func(seq uint64) bool { return seq%3 > 0 }
+		cut, _, err := Consumer{JSON: raw}.Cut(last, kept)
+		if err != nil {
+			wantOurs(t, err)
+			return
+		}
+		c, err := ParseConsumer(cut.JSON)
+		if err != nil || c.Delivered.Stream > last || c.AckFloor.Stream > last || c.StartSeq > last+1 {
+			t.Fatalf("cut to %+v, %v: %s", c, err, cut.JSON)
+		}
+		err = cut.Waiting(func(seq uint64) {
+			if seq > last || !kept(seq) {
+				t.Fatalf("waits for %d: %s", seq, cut.JSON)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, again, err := cut.Cut(last, kept); again || err != nil {
+			t.Fatalf("cut twice, or %v: %s", err, cut.JSON)
+		}
+		other, err := cut.WithFilters(func(s string) string { return "new." + s })
+		if err != nil {
+			wantOurs(t, err)
+			return
+		}
+		o, err := ParseConsumer(other.JSON)
+		if err != nil || len(o.FilterSubjects) != len(c.FilterSubjects) || o.Delivered != c.Delivered {
+			t.Fatalf("filters %q became %q, %v: %s", c.FilterSubjects, o.FilterSubjects, err, other.JSON)
+		}
+	})
+}
+
 // A filter of a consumer takes three bytes in JSON, and sixteen at least in memory.
 func TestFiltersAreBounded(t *testing.T) {
 	raw := []byte(`{"config":{"filter_subjects":[` + strings.Repeat(`"",`, MaxFilters+1) + `""]},"state":{}}`)
