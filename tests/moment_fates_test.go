@@ -94,7 +94,7 @@ func TestAsOfFates(t *testing.T) {
 			},
 		},
 		{
-			name: "expired", config: jetstream.StreamConfig{MaxAge: 2 * time.Second, Duplicates: time.Second}, loose: true,
+			name: "expired", config: jetstream.StreamConfig{MaxAge: 5 * time.Second, Duplicates: time.Second}, loose: true,
 			life: func(t *testing.T, src *source, _ jetstream.Stream, backUp func()) (time.Time, image) {
 				src.publish(t, "s.a", 10, kib)
 				backUp()

@@ -193,7 +193,7 @@ func TestExpiredIsHeld(t *testing.T) {
 	src.publish(t, "short", 100, func(i int) []byte { return fmt.Append(nil, i) })
 	want := lookAt(t, src, "SHORT")
 	c := st.CachedInfo().Config
-	c.MaxAge = 2 * time.Second
+	c.MaxAge = 6 * time.Second
 	_, err := src.js.UpdateStream(t.Context(), c)
 	must(t, err)
 	backUp(t, src, r, backup.Options{Selection: allStreams})
@@ -201,7 +201,7 @@ func TestExpiredIsHeld(t *testing.T) {
 
 	p, err := plan(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
 	must(t, err)
-	if w := strings.Join(p.Streams[0].Warnings, "; "); !strings.Contains(w, "restored without max_age") || !strings.Contains(w, "nats stream edit SHORT --max-age 2s") {
+	if w := strings.Join(p.Streams[0].Warnings, "; "); !strings.Contains(w, "restored without max_age") || !strings.Contains(w, "nats stream edit SHORT --max-age 6s") {
 		t.Errorf("warnings: %s", w)
 	}
 	res, err := p.Run(t.Context())
