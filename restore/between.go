@@ -6,14 +6,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"jetsam/jetstream/archive"
+	"jetsam/snapshot"
 	"jetsam/streamlog"
 )
 
 // A stream as it was at a time between two snapshots is what the one before has, and what the one after has of the messages that came since
 // and by then. Which of the messages died in between, and when, nobody wrote down, but for those that a newer message replaced: these are
 // found by what the server does (overtaken.go).
+
+// meantime is what is known of a stream between its snapshot and the next one, where the plan is for a time between them.
+type meantime struct {
+	capturedAt time.Time          // for its own snapshot
+	next       *snapshot.Snapshot // the next one that has the stream; nil: none
+	later      *log               // of next, where something came by the time; nil: nothing
+	reached    uint64             // the last sequence that next has of it
+
+	// Messages: those that came by the time and next has; the stream's own that next has no more, and of these the ones that certainly were
+	// gone by the time; and those that may have come by then and no snapshot has.
+	came, died, replaced, unknown uint64
+}
 
 // between adds the messages that came between the stream's snapshot and the time of the plan, as the next snapshot has them.
 func (p *Plan) between(ctx context.Context, s *StreamPlan) error {
@@ -26,16 +40,16 @@ func (p *Plan) between(ctx context.Context, s *StreamPlan) error {
 		return nil
 	}
 	later, err := p.openNext(ctx, s)
+	var all []stretch
+	if err == nil {
+		all, err = later.open(ctx)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: snapshot %s, which has what came by %s, cannot be used: %w; naming snapshot %s restores what that one has",
 			s.Source, s.next.ID().Short(), when(at), err, s.snapshot)
-	}
-	all, err := later.chart(ctx)
-	if err != nil {
-		return err
 	}
 	same, err := p.sameLife(ctx, s, later, all)
 	if err != nil {
@@ -78,14 +92,7 @@ func (p *Plan) openNext(ctx context.Context, s *StreamPlan) (*log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &log{name: s.Source, held: held, want: everything}
-	if err := l.readDead(ctx); err != nil {
-		return nil, err
-	}
-	if l.state, err = archive.ParseState(held.Document.State); err != nil {
-		return nil, err
-	}
-	return l, l.checkClaims()
+	return &log{name: s.Source, held: held, want: everything}, nil
 }
 
 // mostCompared is how many stretches are read to find a message that two logs have in common.

@@ -2,9 +2,7 @@ package restore
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strings"
@@ -257,20 +255,14 @@ func (p *Plan) seek(ctx context.Context, x *stretch, look func(found *uint64, m 
 	if x.lost() {
 		return 0, nil
 	}
-	next := p.reader(ctx, x)
-	for {
-		m, err := next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return found, nil
-		case ctx.Err() != nil:
-			return 0, context.Cause(ctx)
-		case err != nil:
-			x.Reason = err
-			return 0, nil
-		}
+	err = x.each(ctx, p.reader(ctx, x), func(m *archive.Message) error {
 		look(&found, m)
+		return nil
+	})
+	if x.lost() {
+		found = 0
 	}
+	return found, err
 }
 
 // filter reads all messages within the bounds, to find those that the filters match.

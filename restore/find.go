@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -156,7 +155,7 @@ func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, 
 		return nil
 	}
 	l := &log{name: st.Name, held: st, want: everything}
-	all, err := s.open(ctx, l)
+	all, err := l.open(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -198,23 +197,6 @@ func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, 
 	return nil
 }
 
-// open lists the stretches of a log.
-func (s *search) open(ctx context.Context, l *log) (all []stretch, err error) {
-	if l.held.Err != nil {
-		return nil, l.held.Err
-	}
-	if err := l.readDead(ctx); err != nil {
-		return nil, err
-	}
-	if l.state, err = archive.ParseState(l.held.Document.State); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", l.name, err)
-	}
-	if err := l.checkClaims(); err != nil {
-		return nil, err
-	}
-	return l.chart(ctx)
-}
-
 // stretch reads the messages of a stretch, dead ones too, unless its blobs were read before. The error is ctx's, or ErrTooMany.
 func (s *search) stretch(ctx context.Context, stream string, x *stretch) error {
 	if x.lost() {
@@ -224,26 +206,18 @@ func (s *search) stretch(ctx context.Context, stream string, x *stretch) error {
 		return nil
 	}
 	var hits []hit
-	next := s.p.reader(ctx, x)
-	for {
-		m, err := next()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			x.Reason = err
-			return nil
-		}
+	err := x.each(ctx, s.p.reader(ctx, x), func(m *archive.Message) error {
 		if !s.q.matches(m) {
-			continue
+			return nil
 		}
 		if s.q.Most > 0 && len(hits) == s.q.Most {
 			return fmt.Errorf("%w: more than %d", ErrTooMany, s.q.Most)
 		}
 		hits = append(hits, hit{stream: stream, subject: string(m.Subject), seq: m.Seq, time: m.Time, bytes: len(m.Header) + len(m.Payload)})
+		return nil
+	})
+	if err != nil || x.lost() {
+		return err
 	}
 	s.groups[x.ids[0]] = hits
 	return nil

@@ -29,6 +29,23 @@ type log struct {
 	lastGroup uint64 // last sequence of the groups that were read so far
 }
 
+// open reads what the log says of itself, and lists its stretches.
+func (l *log) open(ctx context.Context) (all []stretch, err error) {
+	if l.held.Err != nil {
+		return nil, l.held.Err
+	}
+	if err := l.readDead(ctx); err != nil {
+		return nil, err
+	}
+	if l.state, err = archive.ParseState(l.held.Document.State); err != nil {
+		return nil, fmt.Errorf("stream %s: %w", l.name, err)
+	}
+	if err := l.checkClaims(); err != nil {
+		return nil, err
+	}
+	return l.chart(ctx)
+}
+
 // readDead reads which entries are not alive.
 func (l *log) readDead(ctx context.Context) error {
 	dead, err := l.held.Dead(ctx)

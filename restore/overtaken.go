@@ -2,8 +2,6 @@ package restore
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -270,20 +268,12 @@ func (p *Plan) fates(ctx context.Context, s *StreamPlan, later *log, all []stret
 		if err != nil {
 			return err
 		}
-		next := x.log.wanted(p.reader(ctx, x))
-		for {
-			m, err := next()
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				x.lose(err)
-				break
-			}
+		err = x.each(ctx, x.log.wanted(p.reader(ctx, x)), func(m *archive.Message) error {
 			each(m, gone(m.Seq))
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -322,20 +312,12 @@ func (p *Plan) scan(ctx context.Context, s *StreamPlan, l *log, each func(*archi
 		if x.log != l || x.lost() {
 			continue
 		}
-		next := l.wanted(p.reader(ctx, x))
-		for {
-			m, err := next()
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				x.lose(err)
-				break
-			}
+		err := x.each(ctx, l.wanted(p.reader(ctx, x)), func(m *archive.Message) error {
 			each(m)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"jetsam/blob"
 	"jetsam/jetstream"
@@ -52,17 +51,10 @@ type StreamPlan struct {
 	Lost        *DamageError // what the repository does not give of it, as far as is known; without Damage the rest is restored
 	Nothing     string       // why the cut leaves nothing of it; such a stream is left out
 
-	snapshot   string             // the beginning of its ID
-	capturedAt time.Time          // where the plan is for a time
-	next       *snapshot.Snapshot // the next one that has the stream, where the plan is for a time; nil: none
-
-	// Of a plan for a time: what came by then, of what next has; what it has not any more of the stream's own messages, and of these what
-	// is left out since newer messages replaced it; and what may have come by then and no snapshot has.
-	came, died, replaced, unknown uint64
-	reached                       uint64 // the last sequence that next has of it
+	snapshot string // the beginning of its ID
+	meantime
 
 	log         *log
-	later       *log                     // of next, where something came by the time; nil: nothing
 	captured    *archive.Head            // with the stream's own state; not of the log where that is another
 	headErr     error                    // why the head is made up, and has no consumers
 	head        *archive.Head            // that is sent
@@ -178,7 +170,7 @@ func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapsh
 
 // open begins the plan of a stream as it was at a time.
 func (p *Plan) open(ctx context.Context, m *moment, c picked) (*StreamPlan, error) {
-	s := &StreamPlan{Name: c.name, From: c.base, next: c.next, keepLastSeq: p.Options.Cut.KeepLastSeq}
+	s := &StreamPlan{Name: c.name, From: c.base, keepLastSeq: p.Options.Cut.KeepLastSeq, meantime: meantime{next: c.next}}
 	a, err := m.account(ctx, c.base)
 	if err != nil {
 		return nil, err

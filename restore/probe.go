@@ -127,6 +127,25 @@ func (x *stretch) cutThrough() {
 	}
 }
 
+// each passes on what next gives of the stretch's messages. A stretch that cannot be read is lost from then on. The error is ctx's, or that of take.
+func (x *stretch) each(ctx context.Context, next func() (*archive.Message, error), take func(*archive.Message) error) error {
+	for {
+		m, err := next()
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			x.lose(err)
+			return nil
+		}
+		if err := take(m); err != nil {
+			return err
+		}
+	}
+}
+
 // messageReader reads a stretch's messages: all of them. What cannot be loaded says so itself, and everything else is damage.
 type messageReader struct {
 	in   *archive.MessageReader

@@ -13,6 +13,7 @@ func (p *program) commands() []*cli.Command {
 		p.dumpCommand(),
 		p.replayCommand(),
 		p.findCommand(),
+		p.diffCommand(),
 		p.checkCommand(),
 		p.statsCommand(),
 		p.keyCommand(),
