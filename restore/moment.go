@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,16 +45,14 @@ func newestOf(chosen []picked, none *snapshot.Snapshot) *snapshot.Snapshot {
 	return cmp.Or(out, none)
 }
 
-// newMoment sorts the snapshots, which must be of one host and account.
-func newMoment(rd *repo.Reader, snapshots []*snapshot.Snapshot, at time.Time) (*moment, error) {
+// newMoment sorts the snapshots, which must be of one host and account, but for those that hold other files than streams.
+func newMoment(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, at time.Time) (*moment, error) {
 	m := &moment{rd: rd, at: at, accounts: map[*snapshot.Snapshot]*streamlog.Account{}}
-	sorted := slices.Clone(snapshots)
-	snapshot.Sort(sorted)
-	var whose []string
+	sorted, err := m.oneOwner(ctx, snapshots)
+	if err != nil {
+		return nil, err
+	}
 	for _, sn := range sorted {
-		if w := ownerOf(sn); !slices.Contains(whose, w) {
-			whose = append(whose, w)
-		}
 		if sn.Time.After(at) {
 			m.after = append(m.after, sn)
 		} else {
@@ -61,17 +60,42 @@ func newMoment(rd *repo.Reader, snapshots []*snapshot.Snapshot, at time.Time) (*
 		}
 	}
 	slices.Reverse(m.before)
-	switch {
-	case len(sorted) == 0:
-		return nil, &RequestError{Reason: "no snapshot matches"}
-	case len(whose) > 1:
-		return nil, &RequestError{Reason: "there are snapshots of several hosts or accounts (" + strings.Join(whose, ", ") + "): choose with --host and --account"}
-	case len(m.before) == 0:
+	if len(m.before) == 0 {
 		first := m.after[0]
 		return nil, &RequestError{Reason: fmt.Sprintf("no snapshot was taken by %s: %s, the first one, was taken on %s; naming it with the same --at restores "+
 			"what it has from before, which lacks what had been deleted since", when(at), first.ID().Short(), when(first.Time))}
 	}
 	return m, nil
+}
+
+// oneOwner returns the snapshots in their order, without those of owners whose newest one holds no streams. More than one owner is an error.
+func (m *moment) oneOwner(ctx context.Context, snapshots []*snapshot.Snapshot) ([]*snapshot.Snapshot, error) {
+	sorted := slices.Clone(snapshots)
+	snapshot.Sort(sorted)
+	newest := map[string]*snapshot.Snapshot{}
+	for _, sn := range sorted {
+		newest[ownerOf(sn)] = sn
+	}
+	if len(newest) > 1 {
+		for owner, sn := range newest {
+			a, err := m.account(ctx, sn)
+			if err != nil {
+				return nil, err
+			}
+			if a == nil {
+				delete(newest, owner)
+			}
+		}
+	}
+	if len(newest) > 1 {
+		whose := slices.Sorted(maps.Keys(newest))
+		return nil, &RequestError{Reason: "there are snapshots of several hosts or accounts (" + strings.Join(whose, "; ") + "): choose with --host and --account"}
+	}
+	sorted = slices.DeleteFunc(sorted, func(sn *snapshot.Snapshot) bool { return newest[ownerOf(sn)] == nil })
+	if len(sorted) == 0 {
+		return nil, &RequestError{Reason: "no snapshot matches"}
+	}
+	return sorted, nil
 }
 
 // ownerOf names the host and the account that a snapshot is of.

@@ -138,7 +138,7 @@ func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapsh
 	if err := o.Cut.Check(); err != nil {
 		return nil, err
 	}
-	m, err := newMoment(rd, snapshots, o.Cut.At)
+	m, err := newMoment(ctx, rd, snapshots, o.Cut.At)
 	if err != nil {
 		return nil, err
 	}

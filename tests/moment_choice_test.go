@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,24 @@ func TestAsOfSeveralJobs(t *testing.T) {
 		if got := told(p); !strings.Contains(got, "BIG has 20") || strings.Contains(got, "deleted") {
 			t.Errorf("%+v: %s", sel, got)
 		}
+	}
+}
+
+// TestAsOfBesideOtherFiles restores as of a time from a repository in which restic keeps other files too.
+func TestAsOfBesideOtherFiles(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	r, dir := newRepo(t, repo.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	src.publish(t, "s", 10, kib)
+	backUp(t, src, r, backUpOptions)
+	files := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(files, "notes"), []byte("other files"), 0o600))
+	restic(t, dir, "backup", files)
+	p, err := planAt(t, dst, r, restore.Options{Selection: allStreams, Cut: restore.Cut{At: now()}})
+	must(t, err)
+	if got := told(p); !strings.Contains(got, "S has 10") {
+		t.Error(got)
 	}
 }
 
