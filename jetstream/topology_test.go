@@ -82,6 +82,7 @@ func TestCluster(t *testing.T) {
 	publish(t, js, "s", 2_000, 500)
 	addConsumer(t, js, "S", nats.ConsumerConfig{Durable: "d", AckPolicy: nats.AckExplicitPolicy})
 	fetchOver(t, servers, js)
+	consumerCaughtUp(t, connect(t, jetstream.Config{Servers: servers[0].URL()}), js)
 
 	for i, server := range servers {
 		c := connect(t, jetstream.Config{Servers: server.URL()})
@@ -151,6 +152,23 @@ func fetchOver(t *testing.T, servers []*natsd.Server, js nats.JetStreamContext) 
 	if err := js.PurgeStream("S", &nats.StreamPurgeRequest{Keep: 2_000}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// consumerCaughtUp waits until snapshots of S have its consumer where the purge moves it: servers do that in the background.
+func consumerCaughtUp(t *testing.T, c *jetstream.Conn, js nats.JetStreamContext) {
+	t.Helper()
+	info, err := js.StreamInfo("S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`"stream_seq":%d`, info.State.FirstSeq-1)
+	for range 600 {
+		if strings.Contains(read(t, c, "S").consumers["d"], want) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("after a minute the consumer is not at %s", want)
 }
 
 // TestDomainThroughALeaf copies a stream of a hub over a leaf node that has a JetStream of its own.
