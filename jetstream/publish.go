@@ -157,19 +157,17 @@ func (p *Publisher) Close(ctx context.Context) (Published, error) {
 			stop()
 		}
 	}()
-	var errs []error
+	var first error
 	for p.answered < p.sent {
-		if err := p.take(ctx); err != nil {
-			errs = append(errs, err)
-			if !isAnswer(err) {
-				break // no more will come
-			}
+		err := p.take(ctx)
+		if first == nil {
+			first = err
+		}
+		if err != nil && !isAnswer(err) {
+			break // no more will come
 		}
 	}
-	if len(errs) > 0 {
-		return p.count, errs[0]
-	}
-	return p.count, nil
+	return p.count, first
 }
 
 // isAnswer says whether an error is what a server said of a message.

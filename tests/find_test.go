@@ -135,11 +135,7 @@ func TestFindDamage(t *testing.T) {
 	src.publish(t, "a", 5, text)
 	src.publish(t, "b", 5, text)
 	backUp(t, src, r, backUpOptions)
-	p := &patient{dir: dir, root: snapshotsOf(t, r)[0].Tree}
-	p.reopen(t)
-	var err error
-	p.rd, err = p.repo.LoadIndex(t.Context(), nil)
-	must(t, err)
+	p := admitted(t, dir, "latest")
 	_, blobs := p.groups(t, "A")
 	p.rot(t, data(blobs[0][0]))
 	out := (command{repo: dir}).run(t, 3, "find", "--seq", "2")

@@ -140,11 +140,7 @@ func TestAsOfDamagedAccount(t *testing.T) {
 	src.create(t, jetstream.StreamConfig{Name: "B", Subjects: []string{"b"}})
 	src.publish(t, "b", 10, kib)
 	backUp(t, src, r, backUpOptions)
-	p := &patient{dir: dir, root: snapshotsOf(t, r)[0].Tree}
-	p.reopen(t)
-	var err error
-	p.rd, err = p.repo.LoadIndex(t.Context(), nil)
-	must(t, err)
+	p := admitted(t, dir, "latest")
 	p.rot(t, data(p.node(t, "account.json").Content[0]))
 	p.reopen(t)
 	pl, err := planAt(t, dst, p.repo, restore.Options{Selection: streamlog.Selection{Names: []string{"B"}}, Cut: restore.Cut{At: now()}})
@@ -167,11 +163,7 @@ func TestAsOfDamage(t *testing.T) {
 	at := now()
 	src.publish(t, "s", 10, kib)
 	backUp(t, src, r, backup.Options{Selection: allStreams, Mode: backup.ModeFull})
-	p := &patient{dir: dir, root: snapshotsOf(t, r)[0].Tree}
-	p.reopen(t)
-	var err error
-	p.rd, err = p.repo.LoadIndex(t.Context(), nil)
-	must(t, err)
+	p := admitted(t, dir, snapshotsOf(t, r)[0].ID().String())
 	groups, blobs := p.groups(t, "S")
 	lost := groups[len(groups)-1].Messages
 	p.rot(t, data(blobs[len(blobs)-1][0]))

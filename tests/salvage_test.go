@@ -128,12 +128,18 @@ func (w *ward) admit(t *testing.T) *patient {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo")
 	must(t, os.CopyFS(dir, os.DirFS(w.dir)))
+	return admitted(t, dir, "latest")
+}
+
+// admitted is the repository in dir, of which one snapshot is looked after: an ID or latest.
+func admitted(t *testing.T, dir, name string) *patient {
+	t.Helper()
 	p := &patient{dir: dir}
 	p.reopen(t)
 	var err error
 	p.rd, err = p.repo.LoadIndex(t.Context(), nil)
 	must(t, err)
-	sn, err := p.repo.Snapshot(t.Context(), "latest", snapshot.Filter{})
+	sn, err := p.repo.Snapshot(t.Context(), name, snapshot.Filter{})
 	must(t, err)
 	p.root = sn.Tree
 	return p
@@ -416,13 +422,7 @@ func TestSalvageLostIndex(t *testing.T) {
 	for _, name := range first {
 		must(t, os.Rename(filepath.Join(aside, filepath.Base(name)), name))
 	}
-	p := &patient{dir: dir}
-	p.reopen(t)
-	p.rd, err = p.repo.LoadIndex(t.Context(), nil)
-	must(t, err)
-	sn, err := p.repo.Snapshot(t.Context(), "latest", snapshot.Filter{})
-	must(t, err)
-	p.root = sn.Tree
+	p := admitted(t, dir, "latest")
 	_, blobs := p.groups(t, "GROWS")
 	at := p.copies(t, data(blobs[0][0]))
 	if len(at) != 2 {

@@ -18,7 +18,7 @@ func (c Consumer) Cut(last uint64, kept func(seq uint64) bool) (_ Consumer, chan
 		return c, false, err
 	}
 	state := valueOf(c.JSON, "state")
-	stays := func(seq uint64) bool { return seq <= last && kept(seq) }
+	stays := func(seq uint64, _ json.RawMessage) (bool, error) { return seq <= last && kept(seq), nil }
 	pending, lowest, dropped, err := keepMembers(valueOf(state, "pending"), stays)
 	if err != nil {
 		return c, false, fmt.Errorf("consumer: pending: %w", err)
@@ -67,16 +67,16 @@ func (c Consumer) Waiting(yield func(seq uint64)) error {
 	if checkObject(state) != nil {
 		return nil
 	}
-	_, _, _, err := keepMembers(valueOf(state, "pending"), func(seq uint64) bool {
+	_, _, _, err := keepMembers(valueOf(state, "pending"), func(seq uint64, _ json.RawMessage) (bool, error) {
 		yield(seq)
-		return true
+		return true, nil
 	})
 	return err
 }
 
 // keepMembers leaves those members of an object, which are named by sequences of the stream, that stay. It gives the position of the
 // lowest of them, whose consumer sequence is 0 where the members have none, and says how many it dropped. What is absent or null stays so.
-func keepMembers(raw json.RawMessage, stays func(seq uint64) bool) (left json.RawMessage, lowest SequencePair, dropped int, err error) {
+func keepMembers(raw json.RawMessage, stays func(seq uint64, value json.RawMessage) (bool, error)) (left json.RawMessage, lowest SequencePair, dropped int, err error) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return raw, lowest, 0, nil
 	}
@@ -87,11 +87,13 @@ func keepMembers(raw json.RawMessage, stays func(seq uint64) bool) (left json.Ra
 		if err != nil {
 			return nil, lowest, 0, fmt.Errorf("%w: %q is not a sequence", ErrFormat, m.key)
 		}
-		if !stays(seq) {
+		value := raw[m.start:m.end]
+		if stay, err := stays(seq, value); err != nil {
+			return nil, lowest, 0, err
+		} else if !stay {
 			dropped++
 			continue
 		}
-		value := raw[m.start:m.end]
 		if lowest.Stream == 0 || seq < lowest.Stream {
 			lowest.Stream, first = seq, value
 		}

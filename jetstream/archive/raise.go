@@ -3,7 +3,6 @@ package archive
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -33,11 +32,19 @@ func (c Consumer) Raise(first uint64) (Consumer, bool, error) {
 
 // raise returns the state s, which raw says, with nothing below or at floor in it.
 func raise(raw json.RawMessage, s ConsumerState, floor uint64) (json.RawMessage, error) {
-	pending, highest, err := dropUpTo(valueOf(raw, "pending"), floor)
+	var highest uint64 // consumer sequence of what waits no more
+	pending, _, _, err := keepMembers(valueOf(raw, "pending"), func(seq uint64, entry json.RawMessage) (bool, error) {
+		if seq > floor {
+			return true, nil
+		}
+		delivery, err := deliveryOf(entry)
+		highest = max(highest, delivery)
+		return false, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pending: %w", err)
 	}
-	redelivered, _, err := dropUpTo(valueOf(raw, "redelivered"), floor)
+	redelivered, _, _, err := keepMembers(valueOf(raw, "redelivered"), func(seq uint64, _ json.RawMessage) (bool, error) { return seq > floor, nil })
 	if err != nil {
 		return nil, fmt.Errorf("redelivered: %w", err)
 	}
@@ -71,34 +78,4 @@ func valueOf(raw json.RawMessage, name string) (value json.RawMessage) {
 		}
 	}
 	return value
-}
-
-// dropUpTo leaves out the members of an object, which are named by sequences of
-// the stream, up to floor, and gives the highest consumer sequence among those.
-// What is absent or null stays so.
-func dropUpTo(raw json.RawMessage, floor uint64) (left json.RawMessage, highest uint64, err error) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return raw, 0, nil
-	}
-	left = append(left, '{')
-	for m := range members(raw) {
-		seq, err := strconv.ParseUint(m.key, 10, 64)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %q is not a sequence", ErrFormat, m.key)
-		}
-		value := raw[m.start:m.end]
-		if seq > floor {
-			if len(left) > 1 {
-				left = append(left, ',')
-			}
-			left = append(append(strconv.AppendQuote(left, m.key), ':'), value...)
-			continue
-		}
-		delivery, err := deliveryOf(value)
-		if err != nil {
-			return nil, 0, err
-		}
-		highest = max(highest, delivery)
-	}
-	return append(left, '}'), highest, nil
 }

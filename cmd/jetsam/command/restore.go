@@ -281,19 +281,11 @@ func newRestoreReport(messageType string, plan *restore.Plan) *restoreReport {
 	return r
 }
 
-// idOf is the ID of a snapshot that need not be.
-func idOf(sn *snapshot.Snapshot) string {
-	if sn == nil {
-		return ""
-	}
-	return sn.ID().String()
-}
-
 func newPlanReport(plan *restore.Plan) *restoreReport {
 	r := newRestoreReport("plan", plan)
 	for _, s := range plan.Streams {
 		report := restoredReport{
-			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: idOf(s.From), Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
+			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: s.From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
 			Warnings: s.Warnings, Outcome: "restore",
 		}
 		switch {
@@ -399,7 +391,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	r.Seconds = res.Took.Seconds()
 	for i, s := range res.Streams {
 		report := restoredReport{
-			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: idOf(plan.Streams[i].From), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
+			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
 			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Outcome: "restored",
 		}
 		switch {
