@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -63,6 +64,32 @@ func (c *Conn) Consumer(ctx context.Context, stream, name string) (*ConsumerInfo
 		return nil, fmt.Errorf("get consumer %s of %s: %w", name, stream, err)
 	}
 	return info, nil
+}
+
+// CreateConsumer makes a consumer of a stream from its configuration, as the API takes it. A consumer of that name but of another
+// configuration is an *APIError.
+func (c *Conn) CreateConsumer(ctx context.Context, stream, name string, config json.RawMessage) error {
+	err := errors.Join(checkName("stream", stream), checkName("consumer", name))
+	if err == nil {
+		err = c.createConsumer(ctx, stream, name, config)
+	}
+	if err != nil {
+		return fmt.Errorf("create consumer %s of %s: %w", name, stream, err)
+	}
+	return nil
+}
+
+func (c *Conn) createConsumer(ctx context.Context, stream, name string, config json.RawMessage) error {
+	body, err := json.Marshal(struct {
+		Stream string          `json:"stream_name"`
+		Config json.RawMessage `json:"config"`
+		Action string          `json:"action"`
+	}{stream, config, "create"})
+	if err != nil {
+		return err
+	}
+	_, err = c.api(ctx, "CONSUMER.CREATE."+stream+"."+name, body)
+	return err
 }
 
 func (c *Conn) consumerInfo(ctx context.Context, stream, name string) (*ConsumerInfo, error) {

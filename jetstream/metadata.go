@@ -142,3 +142,20 @@ func (c *Conn) MayUpdate(ctx context.Context, name string) error {
 	}
 	return fmt.Errorf("update stream %s: %w", name, err)
 }
+
+// Fields returns some of the outermost fields of a stream's configuration, those that it has.
+func Fields(config json.RawMessage, names ...string) (map[string]json.RawMessage, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(config, &all); err != nil {
+		return nil, fmt.Errorf("decode stream configuration: %w", err)
+	}
+	some := map[string]json.RawMessage{}
+	for field, raw := range all {
+		for _, name := range names {
+			if strings.EqualFold(field, name) {
+				some[name] = raw
+			}
+		}
+	}
+	return some, nil
+}

@@ -16,6 +16,7 @@ func TestCompareState(t *testing.T) {
 		sent   archive.Tally
 		maxAge time.Duration
 		past   uint64
+		taken  bool
 		got    archive.State
 		want   string // a part of the error
 		note   string // a part of the note
@@ -28,12 +29,15 @@ func TestCompareState(t *testing.T) {
 		{name: "new messages came", sent: sent, got: archive.State{Messages: 12, FirstSeq: 3, LastSeq: 27}, note: "2 messages came"},
 		{name: "new messages came, old ones are missing", sent: sent, got: archive.State{Messages: 11, FirstSeq: 3, LastSeq: 27}, want: "2 messages came meanwhile"},
 		{name: "more than were sent", sent: sent, got: archive.State{Messages: 11, FirstSeq: 3, LastSeq: 25}, want: "reports 11 messages"},
+		{name: "some were taken", sent: sent, taken: true, got: archive.State{Messages: 7, FirstSeq: 5, LastSeq: 26}, note: "taken 4 messages already"},
+		{name: "more than were sent, some taken", sent: sent, taken: true, got: archive.State{Messages: 11, FirstSeq: 3, LastSeq: 25}, want: "reports 11 messages"},
+		{name: "the end is missing, some taken", sent: sent, taken: true, got: archive.State{Messages: 7, FirstSeq: 5, LastSeq: 24}, want: "sequences 5 to 24"},
 		{name: "elapsed TTLs", sent: sent, past: 4, got: archive.State{Messages: 6, FirstSeq: 3, LastSeq: 25}, want: "Nats-TTL of 4 of them has passed"},
 		{name: "max_age", sent: sent, maxAge: time.Hour, got: archive.State{FirstSeq: 26, LastSeq: 25}, want: "max_age is 1h0m0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := &transfer{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}, config: jetstream.StreamSettings{MaxAge: c.maxAge}}, tally: c.sent, past: c.past}
-			err := x.compareState(c.got)
+			err := x.compareState(c.got, c.taken)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
 	"jetsam/internal/strictjson"
+	"jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/snapshot"
 	"jetsam/streamlog"
@@ -120,33 +122,60 @@ func (p *Plan) countCommon(ctx context.Context, a, b *streamlog.Stream, c *Chang
 	return nil
 }
 
-// configDiff is how the second configuration differs from the first.
+// configDiff is how the second configuration differs from the first. What one leaves out and the other has at nothing is no difference, nor
+// what a server adds to the metadata.
 func configDiff(a, b json.RawMessage) []string {
 	was, aerr := strictjson.Any(a)
 	is, berr := strictjson.Any(b)
-	if aerr != nil || berr != nil {
-		return []string{"it cannot be compared"}
-	}
 	x, xok := was.(map[string]any)
 	y, yok := is.(map[string]any)
-	if !xok || !yok {
+	if aerr != nil || berr != nil || !xok || !yok {
 		return []string{"it cannot be compared"}
 	}
-	var out []string
+	dropServerMetadata(x)
+	dropServerMetadata(y)
 	for field := range x {
 		if _, both := y[field]; !both {
 			y[field] = nil
 		}
 	}
+	var out []string
 	for field, value := range y {
-		before, err := json.Marshal(x[field])
-		after, err2 := json.Marshal(value)
-		if field != "metadata" && (err != nil || err2 != nil || !bytes.Equal(before, after)) {
-			out = append(out, fmt.Sprintf("%s: %s, was %s", field, cut(after), cut(before)))
+		if isNothing(value) && isNothing(x[field]) || reflect.DeepEqual(value, x[field]) {
+			continue
 		}
+		out = append(out, fmt.Sprintf("%s: %s, was %s", field, short(value), short(x[field])))
 	}
 	slices.Sort(out)
 	return out
+}
+
+func dropServerMetadata(config map[string]any) {
+	entries, _ := config["metadata"].(map[string]any)
+	for name := range entries {
+		if strings.HasPrefix(name, jetstream.ServerMetadata) {
+			delete(entries, name)
+		}
+	}
+}
+
+// isNothing says whether a field of that value is as good as none.
+func isNothing(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case json.Number:
+		return v == "0"
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
 }
 
 // compareHeads compares the consumers.

@@ -46,12 +46,12 @@ func (p *Plan) findLeftovers(ctx context.Context, existing []*jetstream.StreamIn
 	}
 	for _, s := range p.Streams {
 		info := byName[s.Name]
-		if info == nil || !s.runs() {
+		if info == nil || !s.sends() {
 			continue
 		}
-		m, ok := parseMarker(info.Metadata[markerName])
-		if !ok || m.began.Sub(info.Created).Abs() > clockSkew {
-			continue // somebody copied the mark: the stream is not what the restore made
+		m, ok := unfinishedRestore(info)
+		if !ok {
+			continue
 		}
 		if err := p.judge(ctx, s, info, m); err != nil {
 			return err

@@ -13,7 +13,7 @@ const roomAdvice = "raise the account's limit, or choose fewer streams"
 func (p *Plan) checkLimits(a jetstream.AccountInfo) {
 	needs := map[string]*need{}
 	for _, s := range p.Streams {
-		if !s.runs() {
+		if !s.runs() || s.Action == Update || s.Action == AddConsumers {
 			continue
 		}
 		name, tier, ok := tierOf(a, s.config.Replicas)
@@ -39,10 +39,14 @@ type need struct {
 
 func (n *need) add(s *StreamPlan) {
 	size := s.state.Bytes
-	if s.Leftover == nil {
+	switch {
+	case s.Action == Replace: // there is a copy besides, and what is replaced makes room
 		n.streams++
-	} else {
+		size += size - min(size, s.live.Bytes)
+	case s.Leftover != nil:
 		size -= min(size, s.Leftover.info.Bytes) // which makes room for it
+	default:
+		n.streams++
 	}
 	if s.config.Storage == "memory" {
 		n.memory += size

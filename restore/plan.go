@@ -43,15 +43,17 @@ type StreamPlan struct {
 	Bytes       uint64 // of subjects, headers and payloads; where messages are lost, about
 	Consumers   int
 	ArchiveSize uint64       // bytes that will be read from the repository, about as many as will be sent
-	Skip        bool         // it exists, and is left as it is
+	Action      Action       // what is done with it
 	Warnings    []string     // what the server will do that the user may not expect
 	Conflicts   []Conflict   // why the server cannot take it
 	Damage      error        // why the snapshot does not hold it whole; such a stream is left out
 	Leftover    *Leftover    // what an unfinished restore left under its name; nil: nothing
 	Lost        *DamageError // what the repository does not give of it, as far as is known; without Damage the rest is restored
 	Nothing     string       // why the cut leaves nothing of it; such a stream is left out
+	Changes     []string     // of the configuration of the server's stream, where that is updated
 
-	snapshot string // the beginning of its ID
+	snapshot string                // the beginning of its ID
+	live     *jetstream.StreamInfo // the server's stream that is updated, replaced, or gets consumers
 	meantime
 
 	log         *log
@@ -62,6 +64,8 @@ type StreamPlan struct {
 	config      jetstream.StreamSettings // for reading only: what is sent is the raw JSON
 	wanted      json.RawMessage          // the raw JSON of the configuration, as it shall be in the end
 	keepLastSeq bool                     // the state goes on behind a cut
+
+	additions []addition // consumers that the server's stream gets
 
 	stretches []stretch // all that is restored of the messages, and what should be and is lost
 	total     uint64    // messages that should be restored
@@ -82,7 +86,10 @@ type age struct {
 	messages uint64
 }
 
-func (s *StreamPlan) runs() bool { return !s.Skip && s.Damage == nil && s.Nothing == "" }
+func (s *StreamPlan) runs() bool { return s.Action != Skip && s.Damage == nil && s.Nothing == "" }
+
+// sends says whether messages of the stream are sent.
+func (s *StreamPlan) sends() bool { return s.runs() && (s.Action == Create || s.Action == Replace) }
 
 // NewPlan finds out what restoring the chosen streams of a snapshot into conn's account would do.
 //
@@ -114,7 +121,7 @@ func (p *Plan) AsOf() bool { return p.moment }
 
 // choose begins the plan of streams of one snapshot.
 func choose(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, o Options) (*Plan, error) {
-	if err := o.Cut.Check(); err != nil {
+	if err := o.check(false); err != nil {
 		return nil, err
 	}
 	held, err := streamlog.Open(ctx, rd, sn.Tree)
@@ -135,7 +142,7 @@ func choose(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, o Optio
 
 // chooseAt begins the plan of streams as they were at a time.
 func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, o Options) (*Plan, error) {
-	if err := o.Cut.Check(); err != nil {
+	if err := o.check(true); err != nil {
 		return nil, err
 	}
 	m, err := newMoment(ctx, rd, snapshots, o.Cut.At)
@@ -270,7 +277,7 @@ func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Con
 		s.Nothing = cut.Reason
 	case err != nil:
 		s.Damage = err
-	default:
+	case p.Options.Parts == Everything:
 		s.Nothing = s.nothing(p.Options.Cut)
 	}
 	return ctx.Err()
@@ -282,7 +289,7 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 		return s.unconfigured()
 	}
 	var err error
-	if err := s.configure(p.Options); err != nil {
+	if err := s.configure(p.Options); err != nil || p.Options.Parts == ConfigOnly {
 		return err
 	}
 	if err := p.openHead(ctx, s); err != nil {
@@ -302,6 +309,9 @@ func (p *Plan) read(ctx context.Context, s *StreamPlan) error {
 	}
 	if s.stretches, err = s.log.chart(ctx); err != nil {
 		return err
+	}
+	if p.Options.Parts == ConsumersOnly {
+		return p.settle(s)
 	}
 	if p.moment {
 		if err := p.between(ctx, s); err != nil {
@@ -343,7 +353,7 @@ func (p *Plan) allDamaged() error {
 		return nil
 	}
 	for _, s := range p.Streams {
-		if s.Damage == nil || s.Skip {
+		if s.Damage == nil || s.Action == Skip {
 			return nil
 		}
 	}

@@ -18,7 +18,8 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.filterAll(ctx, existing); err != nil {
+	p.decide(existing)
+	if err := p.filterAll(ctx); err != nil {
 		return err
 	}
 	if err := p.fit(existing); err != nil {
@@ -29,36 +30,48 @@ func (p *Plan) preflight(ctx context.Context) error {
 	}
 	taken := claims(existing)
 	for _, s := range p.Streams {
-		p.checkName(s, taken)
-	}
-	for _, s := range p.Streams {
-		if s.runs() {
-			s.checkSubjects(taken)
-			s.checkServer(p.conn.Server())
-			s.warn(time.Now())
-			p.tellGaps(s)
-			taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
+		if !s.runs() || len(s.Conflicts) > 0 {
+			continue
 		}
+		if err := p.check(ctx, s, taken); err != nil {
+			return err
+		}
+		taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
 	}
 	p.checkLimits(account)
 	return p.conflicts()
 }
 
-// filterAll applies the filters of the cut, which reads all messages: not where it is certain that nothing will be restored, and not of
-// streams that stay as they are.
-func (p *Plan) filterAll(ctx context.Context, existing []*jetstream.StreamInfo) error {
-	there := map[string]bool{}
-	for _, info := range existing {
-		_, marked := parseMarker(info.Metadata[markerName])
-		there[info.Name] = !marked
+// check holds what is done with a stream against the server, and says what the user may not expect.
+func (p *Plan) check(ctx context.Context, s *StreamPlan, taken []claim) error {
+	switch s.Action {
+	case AddConsumers:
+		return p.checkConsumersOnly(ctx, s)
+	case Update:
+		s.checkUpdate(p.Options, time.Now())
+	case Create, Replace:
+		s.checkMessages(p.conn.Server())
+		s.warn(time.Now())
+		p.tellGaps(s)
 	}
+	s.checkSubjects(taken)
+	s.checkPlace(p.conn.Server())
+	if s.Action == Replace {
+		return p.tellReplaced(ctx, s)
+	}
+	return nil
+}
+
+// filterAll applies the filters of the cut, which reads all messages: not where it is certain that nothing will be restored, and not of
+// streams of which no messages are.
+func (p *Plan) filterAll(ctx context.Context) error {
 	for _, s := range p.Streams {
-		if s.runs() && there[s.Name] && !p.Options.SkipExisting {
+		if s.runs() && len(s.Conflicts) > 0 {
 			return nil
 		}
 	}
 	for _, s := range p.Streams {
-		if !s.runs() || there[s.Name] {
+		if !s.sends() {
 			continue
 		}
 		if err := p.examine(ctx, s, p.filter); err != nil {
@@ -75,7 +88,7 @@ func (p *Plan) fit(existing []*jetstream.StreamInfo) error {
 		there[info.Name] = true
 	}
 	for _, s := range p.Streams {
-		if !s.runs() {
+		if !s.sends() {
 			continue
 		}
 		if err := s.hold(p.Options, time.Now()); err != nil {
@@ -118,19 +131,6 @@ func (s *StreamPlan) conflict(advice, reason string, args ...any) {
 	s.Conflicts = append(s.Conflicts, Conflict{Stream: s.Name, Reason: fmt.Sprintf(reason, args...), Advice: advice})
 }
 
-func (p *Plan) checkName(s *StreamPlan, taken []claim) {
-	for _, c := range taken {
-		if c.name != s.Name || s.Leftover != nil || len(s.Conflicts) > 0 || s.Nothing != "" {
-			continue
-		}
-		if p.Options.SkipExisting {
-			s.Skip = true
-		} else if s.Damage == nil {
-			s.conflict("choose other streams, or leave it as it is with --skip-existing", "a stream of that name exists")
-		}
-	}
-}
-
 // checkSubjects finds streams that listen to the same subjects: a server refuses those only after all data was sent.
 func (s *StreamPlan) checkSubjects(taken []claim) {
 	for _, c := range taken {
@@ -144,8 +144,8 @@ func (s *StreamPlan) checkSubjects(taken []claim) {
 	}
 }
 
-// checkServer compares the stream with what this server can hold.
-func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
+// checkMessages compares the stream's messages with what this server can hold.
+func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
 	var largest int64
 	for _, l := range s.logs() {
 		largest = max(largest, int64(min(l.held.Document.Jetsam.LargestMessage, 1<<62)))
@@ -169,10 +169,14 @@ func (s *StreamPlan) checkServer(server jetstream.ServerInfo) {
 		s.conflict("restore an earlier snapshot, from before max_msg_size was lowered",
 			"its largest message has %d bytes, its own max_msg_size is %d, and a server refuses that", largest, s.config.MaxMessageSize)
 	}
+}
+
+// checkPlace compares how the stream shall be kept with what this server can do.
+func (s *StreamPlan) checkPlace(server jetstream.ServerInfo) {
 	if s.config.Replicas > 1 && server.Cluster == "" {
 		s.conflict("restore to a cluster", "it has %d replicas, the server is no cluster", s.config.Replicas)
 	}
-	if s.config.MaxConsumers > 0 && s.Consumers > s.config.MaxConsumers {
+	if s.Action != Update && s.config.MaxConsumers > 0 && s.Consumers > s.config.MaxConsumers {
 		s.conflict("restore with --no-consumers", "it has %d consumers, its own max_consumers is %d", s.Consumers, s.config.MaxConsumers)
 	}
 }

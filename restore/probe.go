@@ -19,7 +19,7 @@ import (
 // Probe reads all messages of the streams that will be restored, where damage is to be skipped, so that the plan tells all that is lost.
 func (p *Plan) Probe(ctx context.Context) error {
 	for _, s := range p.Streams {
-		if s.runs() {
+		if s.sends() {
 			if err := p.probe(ctx, s); err != nil {
 				return err
 			}

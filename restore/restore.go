@@ -7,6 +7,7 @@
 package restore
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -16,16 +17,21 @@ import (
 
 // Options says what to restore, and how. The zero value of each field works, but for Selection, which then selects nothing.
 type Options struct {
-	Selection    streamlog.Selection
-	Cut          Cut            // which messages of each stream
-	Target       Target         // how the streams shall be on the server
-	KeepSources  bool           // keep mirror and sources of a stream that is cut: it then fills up with what they have beyond the cut
-	NoConsumers  bool           // restore streams without their consumers
-	SkipExisting bool           // leave out streams whose name is taken on the server, instead of refusing
-	SkipDamaged  bool           // restore what is whole of a stream of which something is lost, instead of leaving it out; never one whose dead are lost
-	Verify       bool           // read every restored message and consumer back and compare
-	Concurrency  int            // streams restored at a time; 0: as many as there are processors, at most four
-	Progress     func(Progress) // called from several goroutines, often; must be quick
+	Selection   streamlog.Selection
+	Cut         Cut      // which messages of each stream
+	Target      Target   // how the streams shall be on the server
+	KeepSources bool     // keep mirror and sources of a stream that is cut: it then fills up with what they have beyond the cut
+	NoConsumers bool     // restore streams without their consumers
+	Parts       Parts    // what of each stream
+	Existing    Existing // what becomes of streams whose name is taken on the server
+	SkipDamaged bool     // restore what is whole of a stream of which something is lost, instead of leaving it out; never one whose dead are lost
+	Verify      bool     // read every restored message and consumer back and compare
+	// Save backs the server's stream of that name up before it is replaced, and returns the ID of the snapshot. A stream that it cannot
+	// save whole is an error.
+	Save func(ctx context.Context, stream string) (snapshot string, err error)
+
+	Concurrency int            // streams restored at a time; 0: as many as there are processors, at most four
+	Progress    func(Progress) // called from several goroutines, often; must be quick
 }
 
 // Stages of a stream's restore.
@@ -94,7 +100,7 @@ type StreamResult struct {
 	FirstSeq  uint64
 	LastSeq   uint64
 	Consumers int
-	Skipped   bool         // it exists, and SkipExisting was given
+	Action    Action       // what was done with it
 	Nothing   string       // why the cut leaves nothing of it; such a stream is left out
 	Compared  bool         // everything that was sent was read back and is equal
 	Verified  bool         // and that was everything: every message and consumer of the snapshot
@@ -108,7 +114,7 @@ type StreamResult struct {
 func (r *Result) Salvaged() []StreamResult {
 	var out []StreamResult
 	for _, s := range r.Streams {
-		if s.Err == nil && s.Lost != nil && !s.Skipped {
+		if s.Err == nil && s.Lost != nil && s.Action != Skip {
 			out = append(out, s)
 		}
 	}

@@ -44,10 +44,9 @@ func (p *Plan) concurrency() int {
 
 // restore brings one stream to the server, and verifies it where that was asked for.
 func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
-	res := StreamResult{Name: s.Name, Source: s.Source}
+	res := StreamResult{Name: s.Name, Source: s.Source, Action: s.Action}
 	switch {
-	case s.Skip:
-		res.Skipped = true
+	case s.Action == Skip:
 		return res
 	case s.Nothing != "":
 		res.Nothing = s.Nothing
@@ -61,22 +60,54 @@ func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
 		return res
 	}
 	began := time.Now()
-	if res.Err = p.probe(ctx, s); res.Err != nil {
-		return res
-	}
-	t := &transfer{plan: p, s: s, began: began}
-	res.Err = t.run(ctx)
-	res.Lost = s.lostOf(res.Err)
-	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages, t.tally.FirstSeq, t.tally.LastSeq
-	res.Bytes, res.Consumers, res.Notes = t.content, s.Consumers, t.notes
-	if res.Err == nil && (p.Options.Verify || s.Leftover.wantsVerifying()) {
-		res.Err = p.verify(ctx, s)
-		res.Compared = res.Err == nil
-		res.Verified = res.Compared && s.Lost == nil
-	}
+	res.Err = p.act(ctx, s, &res)
 	res.Took = time.Since(began)
+	res.Lost = s.lostOf(res.Err)
+	t := &transfer{plan: p, s: s, tally: archive.Tally{Messages: res.Messages}}
 	t.report(func(x *Progress) { x.Done, x.Err = true, res.Err })
 	return res
+}
+
+// act does what is to be done with a stream.
+func (p *Plan) act(ctx context.Context, s *StreamPlan, res *StreamResult) error {
+	switch s.Action {
+	case Update:
+		return p.update(ctx, s)
+	case Configure:
+		return p.make(ctx, s)
+	case AddConsumers:
+		res.Consumers = s.Consumers
+		return p.addConsumers(ctx, s)
+	}
+	if err := p.probe(ctx, s); err != nil {
+		return err
+	}
+	if s.Action == Replace {
+		return p.replace(ctx, s, res)
+	}
+	t := &transfer{plan: p, s: s, began: time.Now()}
+	err := t.run(ctx)
+	t.into(res)
+	if err == nil && (p.Options.Verify || s.Leftover.wantsVerifying()) {
+		err = p.verifyInto(ctx, s, res)
+	}
+	return err
+}
+
+// verifyInto reads the stream back, and notes that in the result.
+func (p *Plan) verifyInto(ctx context.Context, s *StreamPlan, res *StreamResult) error {
+	notes, err := p.verify(ctx, s)
+	res.Notes = append(res.Notes, notes...)
+	res.Compared = err == nil
+	res.Verified = res.Compared && s.Lost == nil
+	return err
+}
+
+// into puts what was sent into the result.
+func (t *transfer) into(res *StreamResult) {
+	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages, t.tally.FirstSeq, t.tally.LastSeq
+	res.Bytes, res.Consumers = t.content, t.s.Consumers
+	res.Notes = append(res.Notes, t.notes...)
 }
 
 // transfer sends one stream.

@@ -37,6 +37,12 @@ func (t Target) isZero() bool {
 		len(t.PlacementTags) == 0 && t.Config == nil && !t.ApplyLimits
 }
 
+// changesConfig says whether streams shall be configured otherwise than they were.
+func (t Target) changesConfig() bool {
+	t.As, t.Rename = "", nil
+	return !t.isZero()
+}
+
 // aim gives the streams of the plan the names that they shall have.
 func (p *Plan) aim() error {
 	t := p.Options.Target
@@ -81,9 +87,15 @@ func (s *StreamPlan) renamed() bool { return s.Name != s.Source }
 
 // configure makes the configuration that the stream shall have in the end: the snapshot's, without the marker of a restore that was under way
 // when it was captured, and changed as was asked for.
-func (s *StreamPlan) configure(o Options) (err error) {
+func (s *StreamPlan) configure(o Options) error {
 	t := o.Target
-	wanted := s.log.held.Document.Config
+	wanted, wasClosed, err := opened(s.log.held.Document.Config)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", s.Source, err)
+	}
+	if wasClosed {
+		s.warning("it was captured while a restore that replaced it kept messages out: it is restored with the subjects and sources of before")
+	}
 	if t.Config != nil {
 		wanted = t.Config
 	}
@@ -106,7 +118,7 @@ func (s *StreamPlan) configure(o Options) (err error) {
 	if t.Cluster != "" || len(t.PlacementTags) > 0 {
 		changes["placement"] = placement{t.Cluster, t.PlacementTags}
 	}
-	if !o.Cut.IsZero() && !o.KeepSources && (s.config.Mirror != nil || len(s.config.Sources) > 0) {
+	if o.Parts == Everything && !o.Cut.IsZero() && !o.KeepSources && (s.config.Mirror != nil || len(s.config.Sources) > 0) {
 		changes["mirror"], changes["sources"] = nil, nil
 		s.warning("it copies from other streams, and would fill up again beyond what was chosen: it is restored without its mirror and sources; --keep-sources keeps them")
 	}

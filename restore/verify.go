@@ -39,20 +39,42 @@ func (e *DifferenceError) add(format string, args ...any) {
 	}
 }
 
-// verify reads the restored stream back and compares every message and consumer, and the configuration.
-func (p *Plan) verify(ctx context.Context, s *StreamPlan) error {
-	diff := &DifferenceError{}
-	if err := p.readBack(ctx, s, diff); err != nil {
-		return &IncompleteError{Stream: s.Name, Cause: fmt.Errorf("read back: %w", err), Remains: "the stream is on the server, restored but not verified"}
-	}
-	if diff.Count > 0 {
-		return &IncompleteError{Stream: s.Name, Cause: diff, Remains: "the stream is left on the server as it is"}
-	}
-	return nil
+// verification is the comparison of a restored stream, which is live by then, with what was sent.
+type verification struct {
+	p      *Plan
+	s      *StreamPlan
+	diff   *DifferenceError
+	ahead  map[string]bool // consumers that have moved on since
+	takers bool            // these may have taken messages out of the stream
+	taken  uint64          // messages that are gone, where that may be
 }
 
-func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceError) error {
-	snap, err := p.conn.Snapshot(ctx, s.Name, jetstream.SnapshotOptions{NoConsumers: p.Options.NoConsumers})
+// verify reads the restored stream back and compares every message and consumer, and the configuration. What clients have done to it since is
+// in the notes.
+func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err error) {
+	v := &verification{p: p, s: s, diff: &DifferenceError{}, ahead: map[string]bool{}}
+	if err := v.readBack(ctx); err != nil {
+		return nil, &IncompleteError{Stream: s.Name, Cause: fmt.Errorf("read back: %w", err), Remains: "the stream is on the server, restored but not verified"}
+	}
+	if v.diff.Count > 0 {
+		return nil, &IncompleteError{Stream: s.Name, Cause: v.diff, Remains: "the stream is left on the server as it is"}
+	}
+	return v.notes(), nil
+}
+
+func (v *verification) notes() (out []string) {
+	if n := len(v.ahead); n > 0 {
+		out = append(out, fmt.Sprintf("when it was read back, %d of its consumers had moved on, and were not compared", n))
+	}
+	if v.taken > 0 {
+		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %d messages, which were not compared", v.taken))
+	}
+	return out
+}
+
+func (v *verification) readBack(ctx context.Context) error {
+	s := v.s
+	snap, err := v.p.conn.Snapshot(ctx, s.Name, jetstream.SnapshotOptions{NoConsumers: v.p.Options.NoConsumers})
 	if err != nil {
 		return err
 	}
@@ -62,20 +84,56 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 	if err != nil {
 		return err
 	}
-	s.compareConfig(snap.Config, diff)
-	if s.Lost == nil {
-		compareConsumers(s.head.Consumers, head.Consumers, diff)
-	} else {
-		compareSalvaged(s.head.Consumers, head.Consumers, s.Lost, diff)
-	}
-	want, stop := p.messages(ctx, s)
+	s.compareConfig(snap.Config, v.diff)
+	v.compareConsumers(head.Consumers)
+	want, stop := v.p.messages(ctx, s)
 	defer stop()
-	return p.compareMessages(s, want, in.Next, diff)
+	return v.compareMessages(want, in.Next)
+}
+
+// compareConsumers compares the consumers, but for those that have moved on.
+func (v *verification) compareConsumers(found []archive.Consumer) {
+	sent := make(map[string]json.RawMessage, len(v.s.head.Consumers))
+	for _, c := range v.s.head.Consumers {
+		sent[c.Name] = c.JSON
+	}
+	for _, c := range found {
+		if was, ours := sent[c.Name]; ours && !bytes.Equal(was, c.JSON) && movedOn(was, c.JSON) {
+			v.ahead[c.Name] = true
+		}
+	}
+	v.takers = len(v.ahead) > 0 && v.s.keepsUntilAcknowledged()
+	want, got := without(v.s.head.Consumers, v.ahead), without(found, v.ahead)
+	if v.s.Lost == nil {
+		compareConsumers(want, got, v.diff)
+	} else {
+		compareSalvaged(want, got, v.s.Lost, v.diff)
+	}
+}
+
+func without(all []archive.Consumer, names map[string]bool) (out []archive.Consumer) {
+	for _, c := range all {
+		if !names[c.Name] {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// movedOn says whether a consumer has gone on from where it stood.
+func movedOn(was, is json.RawMessage) bool {
+	w, werr := archive.ParseConsumer(was)
+	g, gerr := archive.ParseConsumer(is)
+	if werr != nil || gerr != nil {
+		return false
+	}
+	behind, moved := comparePosition(w, &jetstream.ConsumerInfo{Delivered: jetstream.Position(g.Delivered), AckFloor: jetstream.Position(g.AckFloor), AckPending: g.AckPending})
+	return behind == "" && moved
 }
 
 // compareMessages goes through both archives side by side.
-func (p *Plan) compareMessages(s *StreamPlan, want, got func() (*archive.Message, error), diff *DifferenceError) error {
-	t := &transfer{plan: p, s: s}
+func (v *verification) compareMessages(want, got func() (*archive.Message, error)) error {
+	t := &transfer{plan: v.p, s: v.s}
 	w, werr := want()
 	g, gerr := got()
 	for {
@@ -86,14 +144,14 @@ func (p *Plan) compareMessages(s *StreamPlan, want, got func() (*archive.Message
 		case w == nil && g == nil:
 			return nil
 		case g == nil || w != nil && w.Seq < g.Seq:
-			diff.add("message %d is missing", w.Seq)
+			v.missing(w)
 			w, werr = want()
 		case w == nil || g.Seq < w.Seq:
-			diff.add("message %d is there and not in the snapshot", g.Seq)
+			v.surplus(g)
 			g, gerr = got()
 		default:
 			if !bytes.Equal(w.Raw, g.Raw) {
-				diff.add("message %d has another %s", w.Seq, differentPart(w, g))
+				v.diff.add("message %d has another %s", w.Seq, differentPart(w, g))
 			}
 			t.tally.Add(w)
 			t.sent += uint64(len(w.Raw))
@@ -104,6 +162,21 @@ func (p *Plan) compareMessages(s *StreamPlan, want, got func() (*archive.Message
 			g, gerr = got()
 		}
 	}
+}
+
+func (v *verification) missing(m *archive.Message) {
+	if v.takers {
+		v.taken++
+		return
+	}
+	v.diff.add("message %d is missing", m.Seq)
+}
+
+func (v *verification) surplus(m *archive.Message) {
+	if m.Seq > v.s.state.LastSeq {
+		return // it came since, which was told when the stream was restored
+	}
+	v.diff.add("message %d is there and not in the snapshot", m.Seq)
 }
 
 // firstError is the first error that is not the end of an archive.

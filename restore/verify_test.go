@@ -29,6 +29,7 @@ func TestVerifyComparesEveryMessage(t *testing.T) {
 		"first is not": {[][]byte{two, three}, "message 1 is missing"},
 		"last is not":  {[][]byte{one, two}, "message 3 is missing"},
 		"one more":     {[][]byte{one, two, three, entryOf(4, "a", 40, "", "")}, "message 4 is there and not in the snapshot"},
+		"came since":   {[][]byte{one, two, three, entryOf(5, "a", 50, "", "")}, ""},
 		"renumbered":   {[][]byte{one, two, entryOf(4, "a", 30, "", "z")}, "message 3 is missing; message 4 is there and not in the snapshot"},
 		"none":         {nil, "message 1 is missing; message 2 is missing; message 3 is missing"},
 	} {
@@ -37,11 +38,11 @@ func TestVerifyComparesEveryMessage(t *testing.T) {
 			text := archive.AppendEnd(append(head.Append(nil), slices.Concat(tt.got...)...))
 			got := archive.NewReader(bytes.NewReader(text), archive.Limits{})
 			want := archive.NewMessageReader(bytes.NewReader(slices.Concat(one, two, three)), archive.Limits{})
-			p, s, diff := &Plan{}, &StreamPlan{}, &DifferenceError{}
-			if err := p.compareMessages(s, want.Next, got.Next, diff); err != nil {
+			v := &verification{p: &Plan{}, s: &StreamPlan{state: archive.State{LastSeq: 4}}, diff: &DifferenceError{}}
+			if err := v.compareMessages(want.Next, got.Next); err != nil {
 				t.Fatal(err)
 			}
-			if said := strings.Join(diff.Differences, "; "); said != tt.want {
+			if said := strings.Join(v.diff.Differences, "; "); said != tt.want {
 				t.Errorf("differences: %q, want %q", said, tt.want)
 			}
 		})

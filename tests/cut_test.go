@@ -36,9 +36,14 @@ type orders struct {
 
 func newOrders(t *testing.T) *orders {
 	t.Helper()
+	return newOrdersOn(t, natsd.Options{})
+}
+
+func newOrdersOn(t *testing.T, o natsd.Options) *orders {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	x := &orders{src: startServer(t, natsd.Options{}), dst: startServer(t, natsd.Options{}), rnd: rand.New(rand.NewPCG(seed, 1))}
+	x := &orders{src: startServer(t, o), dst: startServer(t, natsd.Options{}), rnd: rand.New(rand.NewPCG(seed, 1))}
 	x.r, _ = newRepo(t, repo.Options{})
 	x.st = x.src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})
 	x.publish(t, 1500)

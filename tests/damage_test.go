@@ -136,8 +136,8 @@ func TestRestoreTouchesNothingThatIsThere(t *testing.T) {
 	if !errors.As(err, &conflict) || len(conflict.Conflicts) != 1 || conflict.Conflicts[0].Stream != "HURT" {
 		t.Fatalf("plan: %v, want one conflict about HURT", err)
 	}
-	res := restoreInto(t, dst, r, restore.Options{Selection: allStreams, SkipExisting: true})
-	if !res.Streams[0].Skipped || res.Streams[1].Messages != 8000 {
+	res := restoreInto(t, dst, r, restore.Options{Selection: allStreams, Existing: restore.SkipExisting})
+	if res.Streams[0].Action != restore.Skip || res.Streams[1].Messages != 8000 {
 		t.Errorf("result %+v", res.Streams)
 	}
 	sameImage(t, before, lookAt(t, dst, "HURT"))

@@ -126,12 +126,9 @@ func countMembers(raw json.RawMessage) (int, error) {
 
 // WithFilters returns a copy of c with other filter subjects, each what spell makes of the old one. Everything else keeps its bytes.
 func (c Consumer) WithFilters(spell func(subject string) string) (Consumer, error) {
-	if err := checkObject(c.JSON); err != nil {
-		return c, fmt.Errorf("consumer: %w", err)
-	}
-	config := valueOf(c.JSON, "config")
-	if checkObject(config) != nil {
-		return c, fmt.Errorf("%w: consumer without config", ErrFormat)
+	config, err := c.Config()
+	if err != nil {
+		return c, err
 	}
 	edited := config
 	if raw := valueOf(config, "filter_subject"); len(raw) > 0 {
@@ -157,4 +154,16 @@ func (c Consumer) WithFilters(spell func(subject string) string) (Consumer, erro
 	}
 	c.JSON = setMember(c.JSON, "config", edited)
 	return c, nil
+}
+
+// Config is the consumer's configuration, which shares c's memory.
+func (c Consumer) Config() (json.RawMessage, error) {
+	if err := checkObject(c.JSON); err != nil {
+		return nil, fmt.Errorf("consumer: %w", err)
+	}
+	config := valueOf(c.JSON, "config")
+	if checkObject(config) != nil {
+		return nil, fmt.Errorf("%w: consumer without config", ErrFormat)
+	}
+	return config, nil
 }

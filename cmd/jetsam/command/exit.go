@@ -86,12 +86,12 @@ func endingOf(err error) ending {
 		return ending{exitPartial, ""}
 	case errors.As(err, &usage), errors.As(err, &damage):
 		return ending{exitFailed, ""}
+	case errors.As(err, &incomplete): // also where a conflict was met in the middle
+		return ending{exitIncomplete, ""}
 	case errors.As(err, &conflicts):
 		return ending{exitConflict, ""}
 	case errors.As(err, &conflict):
 		return ending{exitConflict, "nothing was changed"}
-	case errors.As(err, &incomplete):
-		return ending{exitIncomplete, ""}
 	case errors.As(err, &refused):
 		return ending{exitRefused, "grant the user that permission, or connect as another with --creds, --nkey, --nats-user or --context"}
 	case errors.As(err, &locked):

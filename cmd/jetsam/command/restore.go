@@ -26,13 +26,26 @@ type restoredReport struct {
 	FirstSeq      uint64       `json:"first_seq,omitempty"`
 	LastSeq       uint64       `json:"last_seq,omitempty"`
 	Consumers     int          `json:"consumers"`
-	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; of a dry run "restore", "salvage", "replace", "finish", "skip", "conflict", "damaged", "not captured"
+	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; "updated", "configured" and "consumers added" where only that was wanted; of a dry run "restore", "salvage", "replace", "finish", "skip", "update", "configure", "add consumers", "conflict", "damaged", "not captured"
 	Lost          []lostReport `json:"lost,omitempty"`
 	LostConsumers []string     `json:"lost_consumers,omitempty"`
 	Warnings      []string     `json:"warnings,omitempty"`
+	Changes       []string     `json:"config_changes,omitempty"` // of a stream whose configuration is updated
 	Seconds       float64      `json:"seconds,omitempty"`
 	Error         string       `json:"error,omitempty"`
 }
+
+// outcomes are those of streams with which nothing went wrong, and plannedOutcomes those of a dry run.
+var (
+	outcomes = map[restore.Action]string{
+		restore.Create: "restored", restore.Skip: "skipped", restore.Replace: "restored",
+		restore.Update: "updated", restore.Configure: "configured", restore.AddConsumers: "consumers added",
+	}
+	plannedOutcomes = map[restore.Action]string{
+		restore.Create: "restore", restore.Skip: "skip", restore.Replace: "replace",
+		restore.Update: "update", restore.Configure: "configure", restore.AddConsumers: "add consumers",
+	}
+)
 
 // outcomeNothing is that of a stream of which a cut leaves nothing.
 const outcomeNothing = "nothing chosen"
@@ -116,7 +129,8 @@ func (r *restoreReport) source() string {
 // add counts a stream.
 func (r *restoreReport) add(s restoredReport) {
 	switch s.Outcome {
-	case "restored", "verified", "restore", "replace", "finish", outcomeSalvaged, outcomeSalvage:
+	case "restored", "verified", "restore", "replace", "finish", outcomeSalvaged, outcomeSalvage,
+		"updated", "configured", "consumers added", "update", "configure", "add consumers":
 		r.Streams++
 		r.Messages += s.Messages
 		r.Bytes += s.Bytes
@@ -149,12 +163,12 @@ func (p *program) restoreCommand() *cli.Command {
 		Description: "SNAPSHOT is an ID, the beginning of one, or latest, which is also meant where nothing is given. With --at, latest is the\n" +
 			"newest snapshot of that time, and what came after it and by then is taken from the next one. Without names or globs,\n" +
 			"all streams of the snapshot are restored. What cannot be restored is refused before anything is changed; a stream that\n" +
-			"exists on the server is never touched, unless it is what a killed restore left and nobody has used since.",
-		Flags: append(slices.Concat(selectionFlags(), cutFlags(), targetFlags()),
+			"exists on the server is not touched, unless --update-config or --replace says so, or it is what a killed restore left\n" +
+			"and nobody has used since.",
+		Flags: append(slices.Concat(selectionFlags(), cutFlags(), targetFlags(), existingFlags()),
 			&cli.BoolFlag{Name: "keep-last-seq", DisableDefaultText: true, Usage: "let what is published next follow the stream's last sequence, not that of the cut"},
 			&cli.BoolFlag{Name: "keep-sources", DisableDefaultText: true, Usage: "let a stream of which only some messages are restored go on copying from its mirror and sources"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
-			&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave out streams that exist on the server, instead of refusing"},
 			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "restore what is whole of damaged streams, and name what is lost"},
 			&cli.BoolFlag{Name: "verify", DisableDefaultText: true, Usage: "read every restored message and consumer back and compare"},
 			&cli.IntFlag{Name: "concurrency", Usage: "restore `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
@@ -188,7 +202,10 @@ func (p *program) restore(c *cli.Context) error {
 		if len(o.Cut.Subjects) > 0 { // which are looked for in all messages
 			bars = p.showProgress("message")
 		}
+		safe := &safety{p: p, c: c, r: r, rd: rd, conn: conn}
+		o.Save = safe.save
 		plan, err := from.plan(ctx, rd, conn, o)
+		safe.plan = plan
 		bars.finish()
 		where := ""
 		var request *restore.RequestError
@@ -237,7 +254,9 @@ func restoreOptions(c *cli.Context, now time.Time) (name string, o restore.Optio
 	o.Cut.KeepLastSeq = c.Bool("keep-last-seq")
 	o.KeepSources = c.Bool("keep-sources")
 	o.NoConsumers = c.Bool("no-consumers")
-	o.SkipExisting = c.Bool("skip-existing")
+	if o.Existing, o.Parts, err = existing(c); err != nil {
+		return name, o, err
+	}
 	o.SkipDamaged = c.Bool("skip-damaged")
 	o.Verify = c.Bool("verify")
 	o.Concurrency, err = concurrency(c)
@@ -258,7 +277,7 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 		p.out.warn("%s", w)
 	}
 	for _, s := range plan.Streams {
-		if s.Skip {
+		if s.Action == restore.Skip {
 			p.out.note("stream %s exists on the server and is left as it is", s.Name)
 			continue
 		}
@@ -268,6 +287,9 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 		}
 		for _, w := range s.Warnings {
 			p.out.warn("stream %s: %s", s.Name, w)
+		}
+		for _, change := range s.Changes {
+			p.out.note("stream %s: configuration: %s", s.Name, change)
 		}
 	}
 }
@@ -286,11 +308,10 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 	for _, s := range plan.Streams {
 		report := restoredReport{
 			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: s.From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
-			Warnings: s.Warnings, Outcome: "restore",
+			Warnings: s.Warnings, Changes: s.Changes, Outcome: plannedOutcomes[s.Action],
 		}
 		switch {
-		case s.Skip:
-			report.Outcome = "skip"
+		case s.Action == restore.Skip:
 		case s.Nothing != "":
 			report.Outcome = outcomeNothing
 		case s.Damage != nil:
@@ -304,7 +325,7 @@ func newPlanReport(plan *restore.Plan) *restoreReport {
 		case s.Leftover != nil:
 			report.Outcome = "replace"
 		}
-		if !s.Skip {
+		if s.Action != restore.Skip {
 			report.tell(s.Lost)
 		}
 		r.add(report)
@@ -341,7 +362,7 @@ func plannedDamage(plan *restore.Plan, where string) error {
 	var damaged []string
 	var why error
 	for _, s := range plan.Streams {
-		if s.Damage != nil && !s.Skip {
+		if s.Damage != nil && s.Action != restore.Skip {
 			damaged = append(damaged, s.Name)
 			why = s.Damage
 		}
@@ -392,13 +413,12 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	for i, s := range res.Streams {
 		report := restoredReport{
 			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
-			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Outcome: "restored",
+			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Changes: plan.Streams[i].Changes, Outcome: outcomes[s.Action],
 		}
 		switch {
 		case s.Err != nil:
 			report.Outcome, report.Error = "failed", s.Err.Error()
-		case s.Skipped:
-			report.Outcome = "skipped"
+		case s.Action == restore.Skip:
 		case s.Nothing != "":
 			report.Outcome = outcomeNothing
 		case s.Lost != nil:

@@ -52,7 +52,7 @@ func known(t time.Time) *time.Time {
 // tellPlannedLosses warns of all that a plan knows to be lost.
 func (p *program) tellPlannedLosses(plan *restore.Plan) {
 	for _, s := range plan.Streams {
-		if !s.Skip {
+		if s.Action != restore.Skip {
 			p.tellLost(s.Name, s.Lost)
 		}
 	}
@@ -87,7 +87,7 @@ func (p *program) tellLost(stream string, d *restore.DamageError) {
 func plannedSalvage(plan *restore.Plan) error {
 	var names []string
 	for _, s := range plan.Streams {
-		if !s.Skip && s.Lost != nil {
+		if s.Action != restore.Skip && s.Lost != nil {
 			names = append(names, s.Name)
 		}
 	}

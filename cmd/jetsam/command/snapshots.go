@@ -183,7 +183,8 @@ func (p *program) chosenSnapshots(ctx context.Context, c *cli.Context, r *repo.R
 	return chosen, nil
 }
 
-// find returns the snapshot that name means: an ID or the beginning of one, or "latest" among the chosen.
+// find returns the snapshot that name means: an ID or the beginning of one, or "latest" among the chosen. Unless tags are asked for, latest is
+// none of those that were taken before a stream was replaced: they hold what was not wanted.
 func (s selector) find(ctx context.Context, r *repo.Repo, name string) (*snapshot.Snapshot, error) {
 	if name != snapshot.Latest {
 		return r.Snapshot(ctx, name, snapshot.Filter{})
@@ -191,6 +192,9 @@ func (s selector) find(ctx context.Context, r *repo.Repo, name string) (*snapsho
 	chosen, err := s.list(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if len(s.filter.Tags) == 0 {
+		chosen = slices.DeleteFunc(chosen, func(sn *snapshot.Snapshot) bool { return slices.Contains(sn.Tags, safetyTag) })
 	}
 	if sn := snapshot.Newest(chosen, snapshot.Filter{}); sn != nil {
 		return sn, nil

@@ -1,0 +1,307 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"jetsam/jetstream"
+)
+
+// copyName is the entry of a stream's metadata that says of which stream it is the copy that a restore made to replace that.
+const copyName = "jetsam-copy-of"
+
+// replacement puts a restored stream in the place of the one that the server has. Up to the deletion of that, everything can be undone, and is:
+//
+//	a copy of what will be restored is made under another name, and read back
+//	the stream is backed up
+//	its subjects and sources are taken away, so that nothing comes into it any more, and what came meanwhile is backed up too
+//	it is deleted, and restored under its name, and read back
+//	the copy is deleted
+type replacement struct {
+	p    *Plan
+	s    *StreamPlan
+	copy *StreamPlan
+	res  *StreamResult
+
+	was      json.RawMessage // the stream's configuration before it was closed
+	isClosed bool
+	saved    string // the snapshot of what was there
+}
+
+// tellReplaced says what is lost of the server's stream, but for the snapshot that is taken of it.
+func (p *Plan) tellReplaced(ctx context.Context, s *StreamPlan) error {
+	found, err := p.conn.Consumers(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	is := s.live.StreamState
+	s.warning("the stream of that name on the server, %d messages up to sequence %d, is backed up and then replaced", is.Messages, is.LastSeq)
+	ours := make(map[string]bool, len(s.head.Consumers))
+	for _, c := range s.head.Consumers {
+		ours[c.Name] = true
+	}
+	var gone []string
+	for _, c := range found {
+		if !ours[c.Name] {
+			gone = append(gone, c.Name)
+		}
+	}
+	if len(gone) > 0 {
+		s.warning("consumers that are not restored will be gone: %s", strings.Join(gone, ", "))
+	}
+	if is.LastSeq > s.state.LastSeq {
+		s.warning("what is published next gets sequence %d, and sequences up to %d were given out before: streams that copy from this one pass over messages whose sequences they have seen",
+			s.state.LastSeq+1, is.LastSeq)
+	}
+	if len(s.live.Subjects) == 0 && s.live.Mirror != nil {
+		s.warning("it is a mirror, which cannot be kept from copying on: what comes into it in the moment before it is replaced is only in the stream that it mirrors")
+	}
+	return nil
+}
+
+// replace runs a replacement. What it says of the stream is in res.
+func (p *Plan) replace(ctx context.Context, s *StreamPlan, res *StreamResult) error {
+	r := &replacement{p: p, s: s, res: res}
+	if err := r.prepare(ctx); err != nil {
+		return r.undo(ctx, err)
+	}
+	if err := r.swap(ctx); err != nil {
+		return err
+	}
+	r.note(r.removeCopy(ctx))
+	return nil
+}
+
+// prepare does all that can be undone.
+func (r *replacement) prepare(ctx context.Context) error {
+	var err error
+	if r.was, _, err = opened(r.s.live.Config); err != nil {
+		return err
+	}
+	if err := r.makeCopy(ctx); err != nil {
+		return err
+	}
+	before, err := r.p.conn.Stream(ctx, r.s.Name)
+	if err != nil {
+		return err
+	}
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	if err := r.close(ctx); err != nil {
+		return err
+	}
+	if err := r.saveRest(ctx, before); err != nil {
+		return err
+	}
+	return r.checkFree(ctx)
+}
+
+// makeCopy restores the messages under another name, and reads them back. Nothing comes into the copy, and nothing goes out of it.
+func (r *replacement) makeCopy(ctx context.Context) error {
+	s := *r.s
+	s.Name, s.live, s.Leftover, s.Action = r.copyName(), nil, nil, Create
+	s.head = s.head.WithoutConsumers()
+	var err error
+	if s.wanted, err = r.copyConfig(s.Name); err != nil {
+		return err
+	}
+	if _, s.config, err = jetstream.ParseSettings(s.wanted); err != nil {
+		return err
+	}
+	r.copy = &s
+	t := &transfer{plan: r.p, s: &s, began: time.Now()}
+	if err := t.run(ctx); err != nil {
+		return err
+	}
+	_, err = r.p.verify(ctx, &s)
+	return err
+}
+
+// maxName is how long the name of a stream may be (nats-server 2.15, JSMaxNameLen).
+const maxName = 255
+
+func (r *replacement) copyName() string {
+	name := fmt.Sprintf("jetsam-%.8s-%s", r.p.run, r.s.Name)
+	return name[:min(len(name), maxName)]
+}
+
+// copyConfig is that of the stream as far as it says how messages are kept, and nothing that would let one go.
+func (r *replacement) copyConfig(name string) (json.RawMessage, error) {
+	fields, err := jetstream.Fields(r.s.wanted, "storage", "num_replicas", "compression", "placement", "max_bytes")
+	if err != nil {
+		return nil, err
+	}
+	changes := map[string]any{
+		"name": name, "subjects": []string{name}, "retention": "limits", "discard": "old", "max_msgs": -1, "max_consumers": -1, "max_msgs_per_subject": -1, "max_msg_size": -1,
+		"description": "made by jetsam to replace stream " + r.s.Name + "; removed when that is done",
+		"metadata":    map[string]string{copyName: r.s.Name},
+	}
+	for field, raw := range fields {
+		changes[field] = raw
+	}
+	return jetstream.WithChanges(json.RawMessage("{}"), changes)
+}
+
+// save backs the stream up.
+func (r *replacement) save(ctx context.Context) error {
+	id, err := r.p.Options.Save(ctx, r.s.Name)
+	if err != nil {
+		return fmt.Errorf("it cannot be backed up before it is replaced: %w", err)
+	}
+	r.saved = id
+	return nil
+}
+
+// close takes the stream's subjects and sources away. A sealed stream takes nothing in, and a mirror has none.
+func (r *replacement) close(ctx context.Context) error {
+	if r.s.live.Sealed || r.s.live.Mirror != nil {
+		return nil
+	}
+	config, err := closed(r.was, "jetsam-closed."+r.p.run)
+	if err != nil {
+		return err
+	}
+	r.isClosed = true
+	if _, err := r.p.conn.UpdateStream(ctx, config); err != nil {
+		return fmt.Errorf("its subjects cannot be taken away: %w", err)
+	}
+	return nil
+}
+
+// saveRest backs up what came into the stream since it was as before, which no more does.
+func (r *replacement) saveRest(ctx context.Context, before *jetstream.StreamInfo) error {
+	now, err := r.p.conn.Stream(ctx, r.s.Name)
+	if err != nil {
+		return err
+	}
+	if sameMessages(before, now) {
+		return nil
+	}
+	if !now.Created.Equal(before.Created) {
+		return errors.New("somebody made it anew meanwhile")
+	}
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	then, err := r.p.conn.Stream(ctx, r.s.Name)
+	if err != nil {
+		return err
+	}
+	if r.isClosed && !sameMessages(now, then) {
+		return errors.New("messages came into it though it has no subjects any more: somebody else changes it")
+	}
+	return nil
+}
+
+// checkFree looks whether another stream has taken the subjects while the stream had none: it could not be restored any more.
+func (r *replacement) checkFree(ctx context.Context) error {
+	streams, err := r.p.conn.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range streams {
+		if other.Name == r.s.Name {
+			continue
+		}
+		if own, theirs, ok := firstOverlap(subjectsOf(r.s.Name, r.s.config), subjectsOf(other.Name, other.StreamSettings)); ok {
+			return fmt.Errorf("stream %s has taken its subjects meanwhile: %q overlaps %q", other.Name, theirs, own)
+		}
+	}
+	return nil
+}
+
+// sameMessages says whether nothing came into a stream from one time to another.
+func sameMessages(a, b *jetstream.StreamInfo) bool {
+	return a.LastSeq == b.LastSeq && a.Created.Equal(b.Created)
+}
+
+// undo removes the copy and lets messages come into the stream again.
+func (r *replacement) undo(ctx context.Context, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	remains := []string{"the stream of that name is on the server as it was"}
+	if r.isClosed {
+		if err := r.reopen(ctx); err != nil {
+			remains[0] = fmt.Sprintf("the stream of that name is on the server with all its messages, but nothing can be published to it, and it could not be given its subjects again (%v): "+
+				"its metadata %s says which it had; the same restore again gives them back, or `nats stream edit %s`", err, closedName, r.s.Name)
+		}
+	}
+	if left := r.removeCopy(ctx); left != "" {
+		remains = append(remains, left)
+	}
+	if r.saved != "" {
+		remains = append(remains, "snapshot "+r.saved+" was taken of it")
+	}
+	var conflict *ConflictError
+	if errors.As(cause, &conflict) && r.saved == "" && len(remains) == 1 {
+		return cause
+	}
+	return &IncompleteError{Stream: r.s.Name, Cause: cause, Remains: strings.Join(remains, "; ")}
+}
+
+func (r *replacement) reopen(ctx context.Context) error {
+	for {
+		_, err := r.p.conn.UpdateStream(ctx, r.was)
+		if err == nil || !mayComeBack(err) || pause(ctx, time.Second) != nil {
+			return err
+		}
+	}
+}
+
+// removeCopy removes the copy, and says what is left of it.
+func (r *replacement) removeCopy(ctx context.Context) (left string) {
+	if r.copy == nil {
+		return ""
+	}
+	t := &transfer{plan: r.p, s: r.copy}
+	if err := t.deleteStream(ctx); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Sprintf("stream %s, a copy of what was to be restored, could not be removed (%v): delete it", r.copy.Name, err)
+	}
+	return ""
+}
+
+// swap deletes the stream and restores it.
+func (r *replacement) swap(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return r.undo(ctx, context.Cause(ctx))
+	}
+	t := &transfer{plan: r.p, s: r.s, began: time.Now()}
+	if err := t.deleteStream(ctx); err != nil {
+		return r.notDeleted(ctx, err)
+	}
+	_ = pause(ctx, reuseTime)
+	err := t.run(ctx)
+	t.into(r.res)
+	if err == nil {
+		err = r.p.verifyInto(ctx, r.s, r.res)
+	}
+	if err != nil {
+		return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(
+			"the stream that was there is gone from the server: it is in snapshot %s; what was to be restored is there as stream %s, read back and whole", r.saved, r.copy.Name)}
+	}
+	r.note(fmt.Sprintf("what was there before is in snapshot %s", r.saved))
+	return nil
+}
+
+// notDeleted is what a failed deletion means.
+func (r *replacement) notDeleted(ctx context.Context, err error) error {
+	var answer *jetstream.APIError
+	var refused *jetstream.PermissionError
+	if errors.As(err, &answer) || errors.As(err, &refused) {
+		return r.undo(ctx, err)
+	}
+	return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(
+		"whether it was deleted is not known; it is in snapshot %s; what was to be restored is there as stream %s, read back and whole; "+
+			"look which streams there are: the same restore again goes on, and if stream %s is there and takes nothing in, gives it its subjects again", r.saved, r.copy.Name, r.s.Name)}
+}
+
+func (r *replacement) note(text string) {
+	if text != "" {
+		r.res.Notes = append(r.res.Notes, text)
+	}
+}
