@@ -92,13 +92,18 @@ func (x *ruined) plan(t *testing.T, change func(*restore.Options)) *restore.Plan
 // streams are the names of all streams of the server.
 func (x *ruined) streams(t *testing.T) string {
 	t.Helper()
-	all, err := connect(t, x.src).Streams(t.Context())
+	return strings.Join(streamsOf(t, x.src), " ")
+}
+
+// streamsOf are the names of all streams of a server.
+func streamsOf(t testing.TB, s *source) (names []string) {
+	t.Helper()
+	all, err := connect(t, s).Streams(t.Context())
 	must(t, err)
-	var names []string
-	for _, s := range all {
-		names = append(names, s.Name)
+	for _, info := range all {
+		names = append(names, info.Name)
 	}
-	return strings.Join(names, " ")
+	return names
 }
 
 // restored is what a snapshot gives on another server.
