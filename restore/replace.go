@@ -72,7 +72,9 @@ func (p *Plan) replace(ctx context.Context, s *StreamPlan, res *StreamResult) er
 	if err := r.swap(ctx); err != nil {
 		return err
 	}
-	r.note(r.removeCopy(ctx))
+	if left := r.removeCopy(ctx); left != "" {
+		res.Notes = append(res.Notes, left)
+	}
 	return nil
 }
 
@@ -153,7 +155,7 @@ func (r *replacement) save(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("it cannot be backed up before it is replaced: %w", err)
 	}
-	r.saved = id
+	r.saved, r.res.Saved = id, id
 	return nil
 }
 
@@ -284,7 +286,6 @@ func (r *replacement) swap(ctx context.Context) error {
 		return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(
 			"the stream that was there is gone from the server: it is in snapshot %s; what was to be restored is there as stream %s, read back and whole", r.saved, r.copy.Name)}
 	}
-	r.note(fmt.Sprintf("what was there before is in snapshot %s", r.saved))
 	return nil
 }
 
@@ -298,10 +299,4 @@ func (r *replacement) notDeleted(ctx context.Context, err error) error {
 	return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(
 		"whether it was deleted is not known; it is in snapshot %s; what was to be restored is there as stream %s, read back and whole; "+
 			"look which streams there are: the same restore again goes on, and if stream %s is there and takes nothing in, gives it its subjects again", r.saved, r.copy.Name, r.s.Name)}
-}
-
-func (r *replacement) note(text string) {
-	if text != "" {
-		r.res.Notes = append(r.res.Notes, text)
-	}
 }

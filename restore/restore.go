@@ -101,6 +101,7 @@ type StreamResult struct {
 	LastSeq   uint64
 	Consumers int
 	Action    Action       // what was done with it
+	Saved     string       // the beginning of the ID of the snapshot that was taken of what it replaces
 	Nothing   string       // why the cut leaves nothing of it; such a stream is left out
 	Compared  bool         // everything that was sent was read back and is equal
 	Verified  bool         // and that was everything: every message and consumer of the snapshot

@@ -1,8 +1,12 @@
 package tests
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
 	"jetsam/internal/doctest"
@@ -14,6 +18,7 @@ import (
 	"jetsam/secret"
 	"jetsam/snapshot"
 	"jetsam/storage"
+	"jetsam/streamlog"
 )
 
 // startGuarded starts a server with the users of the page's example.
@@ -91,6 +96,51 @@ func TestDocumentedPermissions(t *testing.T) {
 	}
 }
 
+// TestDocumentedPermissionsOfTheRest: the user for restores may also replace a stream, and restore configuration and consumers alone.
+func TestDocumentedPermissionsOfTheRest(t *testing.T) {
+	t.Parallel()
+	srv := startGuarded(t)
+	s, err := shop.Open(t.Context(), appURL(srv), 1)
+	must(t, err)
+	defer s.Close()
+	must(t, s.Trade(t.Context(), 200))
+	r, _ := newRepo(t, repo.Options{})
+	_, err = backup.Run(t.Context(), connectAs(t, srv, "backup"), r, backup.Options{Selection: allStreams})
+	must(t, err)
+	sn := newestSnapshot(t, r)
+	c := connectAs(t, srv, "restore")
+	save := func(ctx context.Context, stream string) (string, error) {
+		res, err := backup.Run(ctx, c, r, backup.Options{Selection: streamlog.Selection{Names: []string{stream}}})
+		if err != nil {
+			return "", err
+		}
+		return res.ID.Short(), nil
+	}
+	names := streamlog.Selection{Names: []string{"ORDERS"}}
+	for _, o := range []restore.Options{
+		{Selection: names, Existing: restore.ReplaceExisting, Save: save},
+		{Selection: names, Existing: restore.UpdateExisting},
+		{Selection: names, Parts: restore.ConfigOnly, Target: restore.Target{As: "EMPTY"}},
+		{Selection: names, Parts: restore.ConsumersOnly, Existing: restore.SkipExisting},
+	} {
+		if o.Parts == restore.ConsumersOnly {
+			nc, err := nats.Connect(appURL(srv))
+			must(t, err)
+			js, err := natsjs.New(nc)
+			must(t, err)
+			must(t, js.DeleteConsumer(t.Context(), "ORDERS", "billing"))
+			nc.Close()
+		}
+		rd, err := r.LoadIndex(t.Context(), nil)
+		must(t, err)
+		p, err := restore.NewPlan(t.Context(), rd, sn, c, o)
+		must(t, err)
+		res, err := p.Run(t.Context())
+		must(t, err)
+		must(t, res.Streams[0].Err)
+	}
+}
+
 // TestLessThanTheDocumentedPermissions: a user who may not make consumers, or may not ask for messages, backs up all the same.
 func TestLessThanTheDocumentedPermissions(t *testing.T) {
 	t.Parallel()
@@ -108,7 +158,7 @@ func TestLessThanTheDocumentedPermissions(t *testing.T) {
 		}
 		return strings.Join(out, "\n")
 	}
-	for text, way := range map[string]string{"CONSUMER.CREATE": backup.WayGet, "STREAM.MSG.GET": backup.WaySnapshot} {
+	for text, way := range map[string]string{"CONSUMER.DELETE": backup.WayGet, "to read what is new": backup.WaySnapshot} {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()
 			srv, err := natsd.Start(natsd.Options{StoreDir: t.TempDir(), Config: without(text)})

@@ -30,7 +30,8 @@ type restoredReport struct {
 	Lost          []lostReport `json:"lost,omitempty"`
 	LostConsumers []string     `json:"lost_consumers,omitempty"`
 	Warnings      []string     `json:"warnings,omitempty"`
-	Changes       []string     `json:"config_changes,omitempty"` // of a stream whose configuration is updated
+	Changes       []string     `json:"config_changes,omitempty"`    // of a stream whose configuration is updated
+	Saved         string       `json:"saved_snapshot_id,omitempty"` // of the stream that was replaced
 	Seconds       float64      `json:"seconds,omitempty"`
 	Error         string       `json:"error,omitempty"`
 }
@@ -413,7 +414,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	for i, s := range res.Streams {
 		report := restoredReport{
 			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
-			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Changes: plan.Streams[i].Changes, Outcome: outcomes[s.Action],
+			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Changes: plan.Streams[i].Changes, Saved: s.Saved, Outcome: outcomes[s.Action],
 		}
 		switch {
 		case s.Err != nil:
@@ -435,7 +436,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	}
 	r.addMissing("stream", plan)
 	p.tellLosses(res)
-	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Salvaged == 0 && r.Streams > 0
+	r.Verified = r.Failed == 0 && allVerified(res)
 	failed := res.Failed()
 	if len(failed) == 1 && len(res.Streams) == 1 && len(plan.Missing) == 0 {
 		return failed[0].Err
@@ -448,6 +449,19 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		return err
 	}
 	return partialRestore(res, failed)
+}
+
+// allVerified says whether messages were restored, and all of them read back and equal to the snapshot's.
+func allVerified(res *restore.Result) bool {
+	any := false
+	for _, s := range res.Streams {
+		sent := s.Action == restore.Create || s.Action == restore.Replace
+		if s.Err != nil || sent && s.Nothing == "" && !s.Verified {
+			return false
+		}
+		any = any || s.Verified
+	}
+	return any
 }
 
 // partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
