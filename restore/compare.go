@@ -1,12 +1,9 @@
 package restore
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"time"
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
@@ -100,9 +97,19 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 		t.note("its consumers are in use, and have taken %d messages already", sent-got.Messages)
 		whole = true
 	}
+	if sent := t.tally.Messages + came; !whole && t.past > 0 && got.LastSeq >= last && got.Messages <= sent && got.Messages+t.past >= sent {
+		t.gone = sent - got.Messages
+		whole = true
+	}
 	if !whole {
 		return fmt.Errorf("the server reports %d messages, sequences %d to %d; sent were %d, %d to %d%s",
 			got.Messages, got.FirstSeq, got.LastSeq, t.tally.Messages, first, last, t.likelyCause(came))
+	}
+	if t.past > 0 {
+		t.note("%d messages have expired, or soon will: the server removes them, %d are gone already", t.past, t.gone)
+	}
+	if t.held > 0 {
+		t.note("%d messages whose %s has passed, or soon will have, were restored with that field called %s, so that they stay", t.held, ttlHeader, heldHeader)
 	}
 	if came > 0 {
 		t.notes = append(t.notes, fmt.Sprintf("it is live already: %d messages came after it was restored", came))
@@ -114,37 +121,9 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 func (t *transfer) likelyCause(came uint64) string {
 	switch {
 	case t.past > 0:
-		return fmt.Sprintf(" (the Nats-TTL of %d of them has passed, and a server does not take such messages: restoring again would not bring them back)", t.past)
-	case t.s.config.MaxAge > 0:
-		return fmt.Sprintf(" (the stream's max_age is %v: what is older the server removes at once, and restoring again would not bring it back)", t.s.config.MaxAge)
+		return fmt.Sprintf(" (%d of them have expired, or soon will)", t.past)
 	case came > 0:
 		return fmt.Sprintf(" (%d messages came meanwhile: the stream is live)", came)
 	}
 	return ""
-}
-
-// expired says whether a message's Nats-TTL (nats-server 2.11 and newer) had passed at that moment: a whole number of seconds, or a duration
-// as Go writes it.
-func expired(m *archive.Message, now time.Time) bool {
-	text := headerOf(m, "Nats-TTL")
-	ttl, err := time.ParseDuration(text)
-	if seconds, serr := strconv.ParseInt(text, 10, 32); serr == nil {
-		ttl, err = time.Duration(seconds)*time.Second, nil
-	}
-	return err == nil && ttl > 0 && now.After(time.Unix(0, m.Time).Add(ttl))
-}
-
-// headerOf is the value of a message's header field of that name, the first one, or empty.
-func headerOf(m *archive.Message, name string) string {
-	for rest := m.Header; ; {
-		_, field, found := bytes.Cut(rest, []byte("\r\n"+name))
-		if !found {
-			return ""
-		}
-		if value, ok := bytes.CutPrefix(field, []byte(":")); ok {
-			value, _, _ = bytes.Cut(value, []byte("\r\n"))
-			return string(bytes.TrimSpace(value))
-		}
-		rest = field
-	}
 }

@@ -5,21 +5,19 @@ import (
 	"testing"
 	"time"
 
-	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
 
 func TestCompareState(t *testing.T) {
 	sent := archive.Tally{Messages: 10, FirstSeq: 3, LastSeq: 20}
 	for _, c := range []struct {
-		name   string
-		sent   archive.Tally
-		maxAge time.Duration
-		past   uint64
-		taken  bool
-		got    archive.State
-		want   string // a part of the error
-		note   string // a part of the note
+		name  string
+		sent  archive.Tally
+		past  uint64
+		taken bool
+		got   archive.State
+		want  string // a part of the error
+		note  string // a part of the note
 	}{
 		{name: "equal", sent: sent, got: archive.State{Messages: 10, FirstSeq: 3, LastSeq: 25}},
 		{name: "emptied", got: archive.State{FirstSeq: 26, LastSeq: 25}},
@@ -32,11 +30,11 @@ func TestCompareState(t *testing.T) {
 		{name: "some were taken", sent: sent, taken: true, got: archive.State{Messages: 7, FirstSeq: 5, LastSeq: 26}, note: "taken 4 messages already"},
 		{name: "more than were sent, some taken", sent: sent, taken: true, got: archive.State{Messages: 11, FirstSeq: 3, LastSeq: 25}, want: "reports 11 messages"},
 		{name: "the end is missing, some taken", sent: sent, taken: true, got: archive.State{Messages: 7, FirstSeq: 5, LastSeq: 24}, want: "sequences 5 to 24"},
-		{name: "elapsed TTLs", sent: sent, past: 4, got: archive.State{Messages: 6, FirstSeq: 3, LastSeq: 25}, want: "Nats-TTL of 4 of them has passed"},
-		{name: "max_age", sent: sent, maxAge: time.Hour, got: archive.State{FirstSeq: 26, LastSeq: 25}, want: "max_age is 1h0m0s"},
+		{name: "expired", sent: sent, past: 4, got: archive.State{Messages: 6, FirstSeq: 3, LastSeq: 25}, note: "4 messages have expired, or soon will: the server removes them, 4 are gone already"},
+		{name: "more is missing than expired", sent: sent, past: 4, got: archive.State{Messages: 5, FirstSeq: 3, LastSeq: 25}, want: "4 of them have expired"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			x := &transfer{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}, config: jetstream.StreamSettings{MaxAge: c.maxAge}}, tally: c.sent, past: c.past}
+			x := &transfer{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}}, tally: c.sent, past: c.past}
 			err := x.compareState(c.got, c.taken)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)

@@ -268,7 +268,7 @@ func (p *Plan) messages(ctx context.Context, s *StreamPlan) (next func() (*archi
 	blobs, stop := p.blobs(ctx, s)
 	rest := s.sources()
 	var from func() (*archive.Message, error)
-	return s.respelled(func() (*archive.Message, error) {
+	return p.held(s.respelled(func() (*archive.Message, error) {
 		for {
 			if from == nil && len(rest) == 0 {
 				return nil, io.EOF
@@ -283,7 +283,7 @@ func (p *Plan) messages(ctx context.Context, s *StreamPlan) (next func() (*archi
 			}
 			from = nil
 		}
-	}), stop
+	})), stop
 }
 
 // source is how many of the plan's blobs in a row are of one log.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"jetsam/blob"
 	"jetsam/jetstream"
@@ -29,6 +30,7 @@ type Plan struct {
 	present *repo.Presence
 	conn    *jetstream.Conn
 
+	made        time.Time  // what has expired by then, and somewhat later, is held
 	creating    sync.Mutex // held while a lone server makes a stream, or deletes one
 	run         string     // the name of this run, which its markers carry
 	unannounced error      // why others cannot ask whether this run is at work; then nothing is marked
@@ -128,7 +130,7 @@ func choose(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, o Optio
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
 	}
-	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, run: newRun()}
+	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, run: newRun(), made: time.Now()}
 	if held.AccountErr != nil {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("what the snapshot says of the whole account cannot be read, the streams can: %v", held.AccountErr))
 	}
@@ -153,7 +155,7 @@ func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Snapshot: newestOf(chosen, m.before[0]), Account: &streamlog.Account{}, Options: o, moment: true, rd: rd, run: newRun()}
+	p := &Plan{Snapshot: newestOf(chosen, m.before[0]), Account: &streamlog.Account{}, Options: o, moment: true, rd: rd, run: newRun(), made: time.Now()}
 	for _, c := range chosen {
 		if c.base == nil {
 			p.Missing = append(p.Missing, streamlog.FailedStream{Name: c.name, Error: c.why})

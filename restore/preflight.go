@@ -51,7 +51,7 @@ func (p *Plan) check(ctx context.Context, s *StreamPlan, taken []claim) error {
 		s.checkUpdate(p.Options, time.Now())
 	case Create, Replace:
 		s.checkMessages(p.conn.Server())
-		s.warn(time.Now())
+		p.warn(s, time.Now())
 		p.tellGaps(s)
 	}
 	s.checkSubjects(taken)
@@ -182,14 +182,18 @@ func (s *StreamPlan) checkPlace(server jetstream.ServerInfo) {
 }
 
 // warn adds what a restore to a server does besides what the name says.
-func (s *StreamPlan) warn(now time.Time) {
+func (p *Plan) warn(s *StreamPlan, now time.Time) {
 	if s.config.MaxAge > 0 {
 		if n := s.olderThan(now.Add(-s.config.MaxAge)); n > 0 {
 			s.warning("at least %d messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", n, s.config.MaxAge)
 		}
 	}
 	if s.config.AllowMessageTTL && s.Messages > 0 {
-		s.warning("its messages may have a Nats-TTL of their own: the server does not take those whose time has passed, and how many these are is only known when they are read")
+		if p.Options.Target.ApplyLimits {
+			s.warning("its messages may have a Nats-TTL of their own: the server does not take those whose time has passed, and how many these are is only known when they are read")
+		} else {
+			s.warning("its messages may have a Nats-TTL of their own: those whose time has passed, or soon will have, are restored with that field called %s, so that they stay; --apply-limits leaves them as they are, and the server does not take them", heldHeader)
+		}
 	}
 	if s.config.Retention == "interest" && s.Consumers == 0 && s.Messages > 0 {
 		s.warning("its retention is interest and no consumer is restored: the server may drop its messages")

@@ -47,7 +47,7 @@ func (p *Plan) reading(ctx context.Context) (*Reading, error) {
 	if len(p.Streams) != 1 {
 		return nil, &RequestError{Reason: fmt.Sprintf("%d streams are chosen: choose one", len(p.Streams))}
 	}
-	p.Options.KeepSources, p.Options.NoConsumers = true, true // only messages are looked at
+	p.Options.KeepSources, p.Options.NoConsumers, p.Options.Target.ApplyLimits = true, true, true // only messages are looked at, as they are
 	if err := p.examineAll(ctx); err != nil {
 		return nil, err
 	}

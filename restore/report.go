@@ -38,7 +38,7 @@ func (t *transfer) compareCounts(info *jetstream.StreamInfo, diff *DifferenceErr
 	if gaps := info.LastSeq - t.tally.FirstSeq + 1 - t.tally.Messages; info.Deleted != gaps {
 		diff.add("the server counts %d deleted messages, in the snapshot there are %d", info.Deleted, gaps)
 	}
-	if _, _, respelled := t.s.bucket(); respelled || t.s.isCut() || t.s.state.Messages != t.tally.Messages {
+	if _, _, respelled := t.s.bucket(); respelled || t.held > 0 || t.s.isCut() || t.s.state.Messages != t.tally.Messages {
 		return // the source counted other messages: it removed some while it was captured, or they are cut off, or called otherwise
 	}
 	if sent := t.s.state.Bytes; info.Bytes != sent {
@@ -55,6 +55,10 @@ func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, last uint64
 	ahead := 0
 	for _, c := range t.s.head.Consumers {
 		got := have[c.Name]
+		if got == nil && isEphemeral(c) {
+			t.note("consumer %s is gone already: it is ephemeral, and nobody uses it", c.Name)
+			continue
+		}
 		if got == nil {
 			diff.add("consumer %s is missing", c.Name)
 			continue

@@ -105,7 +105,7 @@ func (p *Plan) verifyInto(ctx context.Context, s *StreamPlan, res *StreamResult)
 
 // into puts what was sent into the result.
 func (t *transfer) into(res *StreamResult) {
-	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages, t.tally.FirstSeq, t.tally.LastSeq
+	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages-t.gone, t.tally.FirstSeq, t.tally.LastSeq
 	res.Bytes, res.Consumers = t.content, t.s.Consumers
 	res.Notes = append(res.Notes, t.notes...)
 }
@@ -117,7 +117,9 @@ type transfer struct {
 	tally archive.Tally
 	sent  uint64 // archive bytes
 	began time.Time
-	past  uint64 // messages sent whose Nats-TTL had passed by then
+	past  uint64 // messages sent that a server may have removed at once, or not have taken, because they have expired
+	gone  uint64 // those of them that are not there already
+	held  uint64 // messages sent under another name of that, so that they do not expire
 	notes []string
 
 	content uint64 // bytes of the subjects, headers and payloads of tally
@@ -149,7 +151,7 @@ func (t *transfer) run(ctx context.Context) error {
 	gone, err := t.attempt(ctx)
 	if gone && passes(err) && pause(ctx, reuseTime) == nil {
 		t.note("sent a second time, because of the server: %s", oneLine(err))
-		t.tally, t.content, t.sent, t.past = archive.Tally{}, 0, 0, 0
+		t.tally, t.content, t.sent, t.past, t.gone, t.held = archive.Tally{}, 0, 0, 0, 0, 0
 		_, err = t.attempt(ctx)
 	}
 	if err != nil {
@@ -360,8 +362,11 @@ func (p *Plan) blobs(ctx context.Context, s *StreamPlan) (next func() ([]byte, e
 func (t *transfer) count(m *archive.Message) {
 	t.tally.Add(m)
 	t.content += uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
-	if expired(m, t.began) {
+	if t.plan.expires(t.s, m) {
 		t.past++
+	}
+	if !t.plan.Options.Target.ApplyLimits && wasHeld(m) {
+		t.held++
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
@@ -199,28 +198,6 @@ func (s *StreamPlan) respelled(next func() (*archive.Message, error)) func() (*a
 		own.Set(now+string(m.Subject[len(old):]), m.Time, m.Seq, m.Header, m.Payload)
 		return &own, nil
 	}
-}
-
-// holdMargin is how much longer than its max_age a message is kept from expiring: a restore takes its time.
-const holdMargin = 10 * time.Minute
-
-// hold lifts the stream's max_age where a server would remove at once what is restored.
-func (s *StreamPlan) hold(o Options, now time.Time) error {
-	if s.config.MaxAge <= 0 || o.Target.ApplyLimits || len(s.ages) == 0 {
-		return nil
-	}
-	limit := now.Add(holdMargin).Add(-s.config.MaxAge)
-	if !slices.ContainsFunc(s.ages, func(a age) bool { return a.from < limit.UnixNano() }) {
-		return nil
-	}
-	wanted, err := jetstream.WithChanges(s.wanted, map[string]any{"max_age": 0})
-	if err != nil {
-		return fmt.Errorf("stream %s: %w", s.Source, err)
-	}
-	s.warning("its max_age of %v has passed, or soon will, for some of what is restored, and the server would remove that: it is restored without max_age; "+
-		"`nats stream edit %s --max-age %v` sets it again, --apply-limits restores with it", s.config.MaxAge, s.Name, s.config.MaxAge)
-	s.wanted, s.config.MaxAge = wanted, 0
-	return nil
 }
 
 // leaveOutPush leaves out the push consumers of a stream that is restored beside the one that it was: both would deliver to the same subjects.

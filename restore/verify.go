@@ -41,12 +41,13 @@ func (e *DifferenceError) add(format string, args ...any) {
 
 // verification is the comparison of a restored stream, which is live by then, with what was sent.
 type verification struct {
-	p      *Plan
-	s      *StreamPlan
-	diff   *DifferenceError
-	ahead  map[string]bool // consumers that have moved on since
-	takers bool            // these may have taken messages out of the stream
-	taken  uint64          // messages that are gone, where that may be
+	p       *Plan
+	s       *StreamPlan
+	diff    *DifferenceError
+	ahead   map[string]bool // consumers that have moved on since
+	takers  bool            // these may have taken messages out of the stream
+	taken   uint64          // messages that are gone, where that may be
+	expired uint64          // messages that are gone, and whose time had passed
 }
 
 // verify reads the restored stream back and compares every message and consumer, and the configuration. What clients have done to it since is
@@ -68,6 +69,9 @@ func (v *verification) notes() (out []string) {
 	}
 	if v.taken > 0 {
 		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %d messages, which were not compared", v.taken))
+	}
+	if v.expired > 0 {
+		out = append(out, fmt.Sprintf("when it was read back, %d messages had expired, which were not compared", v.expired))
 	}
 	return out
 }
@@ -104,11 +108,22 @@ func (v *verification) compareConsumers(found []archive.Consumer) {
 	}
 	v.takers = len(v.ahead) > 0 && v.s.keepsUntilAcknowledged()
 	want, got := without(v.s.head.Consumers, v.ahead), without(found, v.ahead)
+	want = slices.DeleteFunc(want, func(c archive.Consumer) bool { return !has(got, c.Name) && isEphemeral(c) })
 	if v.s.Lost == nil {
 		compareConsumers(want, got, v.diff)
 	} else {
 		compareSalvaged(want, got, v.s.Lost, v.diff)
 	}
+}
+
+func has(all []archive.Consumer, name string) bool {
+	return slices.ContainsFunc(all, func(c archive.Consumer) bool { return c.Name == name })
+}
+
+// isEphemeral says whether a server removes a consumer that nobody uses for a while.
+func isEphemeral(c archive.Consumer) bool {
+	state, err := archive.ParseConsumer(c.JSON)
+	return err == nil && state.Durable == ""
 }
 
 func without(all []archive.Consumer, names map[string]bool) (out []archive.Consumer) {
@@ -165,7 +180,11 @@ func (v *verification) compareMessages(want, got func() (*archive.Message, error
 }
 
 func (v *verification) missing(m *archive.Message) {
-	if v.takers {
+	switch {
+	case v.p.expires(v.s, m):
+		v.expired++
+		return
+	case v.takers:
 		v.taken++
 		return
 	}
