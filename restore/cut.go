@@ -22,6 +22,9 @@ type Cut struct {
 	At       time.Time // none behind the last one up to and with then, in the stream's order; zero: no bound
 	Subjects []string  // only those whose subject one of these filters matches; empty: any
 
+	Sample uint64 // only a run of them, at a place that Seed decides, with about so many bytes in the repository; 0: all
+	Seed   uint64
+
 	// KeepLastSeq lets the stream go on behind the sequence that it had reached in the snapshot. Without it, it goes on behind the cut.
 	KeepLastSeq bool
 }
@@ -30,7 +33,7 @@ type Cut struct {
 func (c Cut) IsZero() bool { return !c.bySequence() && len(c.Subjects) == 0 }
 
 func (c Cut) bySequence() bool {
-	return c.FromSeq > 0 || c.UntilSeq > 0 || !c.Since.IsZero() || !c.At.IsZero()
+	return c.FromSeq > 0 || c.UntilSeq > 0 || !c.Since.IsZero() || !c.At.IsZero() || c.Sample > 0
 }
 
 // RequestError says why what was asked for cannot be had: it makes no sense, or the stream has nothing there, or nobody knows what it had.
@@ -103,6 +106,9 @@ func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
 			return err
 		}
 		s.stretches = clip(s.stretches)
+	}
+	if c.Sample > 0 {
+		p.sample(s, c)
 	}
 	for i := range s.stretches {
 		x := &s.stretches[i]

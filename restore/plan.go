@@ -73,8 +73,11 @@ type StreamPlan struct {
 	total     uint64    // messages that should be restored
 	content   uint64    // bytes of their subjects, headers and payloads; about, where there is a cut
 	awaited   *awaited  // messages of theirs that consumers wait for, where there are filters
+	sampled   bool      // only a run of what is chosen is sent
 	filtered  bool      // the filters have been applied
 	probed    bool      // everything was read
+
+	digest string // of what was read back and compared, in hex
 
 	ids     []blob.ID // of the messages that are sent
 	ages    []age

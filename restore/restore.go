@@ -100,13 +100,15 @@ type StreamResult struct {
 	FirstSeq  uint64
 	LastSeq   uint64
 	Consumers int
-	Action    Action       // what was done with it
-	Saved     string       // the beginning of the ID of the snapshot that was taken of what it replaces
-	Nothing   string       // why the cut leaves nothing of it; such a stream is left out
-	Compared  bool         // everything that was sent was read back and is equal
-	Verified  bool         // and that was everything: every message and consumer of the snapshot
-	Lost      *DamageError // what the repository does not give of it; where Err is nil, all else was restored
-	Notes     []string     // what is different on the server, though nothing is lost
+	Action    Action        // what was done with it
+	Saved     string        // the beginning of the ID of the snapshot that was taken of what it replaces
+	Nothing   string        // why the cut leaves nothing of it; such a stream is left out
+	Compared  bool          // everything that was sent was read back and is equal
+	Verified  bool          // and that was everything: every message and consumer of the snapshot
+	Digest    string        // SHA-256, in hex, of the entries that were read back and are equal
+	Comparing time.Duration // how long that took
+	Lost      *DamageError  // what the repository does not give of it; where Err is nil, all else was restored
+	Notes     []string      // what is different on the server, though nothing is lost
 	Took      time.Duration
 	Err       error // *IncompleteError, or why nothing was begun
 }

@@ -35,6 +35,27 @@ func (p *Plan) Run(ctx context.Context) (*Result, error) {
 	return res, context.Cause(ctx)
 }
 
+// Compare reads the streams back that a run restored, as Options.Verify does in the run, and puts what it finds into the run's result.
+// The error is ctx's, or nil.
+func (p *Plan) Compare(ctx context.Context, res *Result) error {
+	var g errgroup.Group
+	g.SetLimit(p.concurrency())
+	for i, s := range p.Streams {
+		r := &res.Streams[i]
+		if r.Err != nil || r.Compared || !s.sends() {
+			continue
+		}
+		g.Go(func() error {
+			r.Err = p.verifyInto(ctx, s, r)
+			t := &transfer{plan: p, s: s, tally: archive.Tally{Messages: r.Messages}}
+			t.report(func(x *Progress) { x.Stage, x.Done, x.Err = Verifying, true, r.Err })
+			return nil
+		})
+	}
+	_ = g.Wait() // as in Run
+	return context.Cause(ctx)
+}
+
 func (p *Plan) concurrency() int {
 	if p.Options.Concurrency > 0 {
 		return p.Options.Concurrency
@@ -96,7 +117,12 @@ func (p *Plan) act(ctx context.Context, s *StreamPlan, res *StreamResult) error 
 
 // verifyInto reads the stream back, and notes that in the result.
 func (p *Plan) verifyInto(ctx context.Context, s *StreamPlan, res *StreamResult) error {
+	began := time.Now()
 	notes, err := p.verify(ctx, s)
+	res.Comparing = time.Since(began)
+	if err == nil {
+		res.Digest = s.digest
+	}
 	res.Notes = append(res.Notes, notes...)
 	res.Compared = err == nil
 	res.Verified = res.Compared && s.Lost == nil

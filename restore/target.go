@@ -3,6 +3,7 @@ package restore
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,6 +26,10 @@ type Target struct {
 	PlacementTags []string        //
 	Config        json.RawMessage // of the one stream, instead of its own, but for the name; nil: its own
 
+	// Alone lets streams stand for themselves on one server, for as long as they are looked at: in files, without replicas, placement, mirror, sources
+	// and republishing, without schedules, and nothing of them expires.
+	Alone bool
+
 	// ApplyLimits lets a stream have its max_age where that has passed for what is restored, so that the server removes it at once.
 	// Without it, such a stream is restored without max_age.
 	ApplyLimits bool
@@ -33,7 +38,7 @@ type Target struct {
 // isZero says whether streams are restored as they were.
 func (t Target) isZero() bool {
 	return t.As == "" && len(t.Rename) == 0 && len(t.Subjects) == 0 && t.Replicas == 0 && t.Storage == "" && t.Cluster == "" &&
-		len(t.PlacementTags) == 0 && t.Config == nil && !t.ApplyLimits
+		len(t.PlacementTags) == 0 && t.Config == nil && !t.Alone && !t.ApplyLimits
 }
 
 // changesConfig says whether streams shall be configured otherwise than they were.
@@ -117,8 +122,10 @@ func (s *StreamPlan) configure(o Options) error {
 	if t.Cluster != "" || len(t.PlacementTags) > 0 {
 		changes["placement"] = placement{t.Cluster, t.PlacementTags}
 	}
-	if o.Parts == Everything && !o.Cut.IsZero() && !o.KeepSources && (s.config.Mirror != nil || len(s.config.Sources) > 0) {
-		changes["mirror"], changes["sources"] = nil, nil
+	if t.Alone {
+		maps.Copy(changes, alone)
+	} else if o.Parts == Everything && !o.Cut.IsZero() && !o.KeepSources && (s.config.Mirror != nil || len(s.config.Sources) > 0) {
+		changes["mirror"], changes["mirror_direct"], changes["sources"] = nil, nil, nil
 		s.warning("it copies from other streams, and would fill up again beyond what was chosen: it is restored without its mirror and sources; --keep-sources keeps them")
 	}
 	if wanted, err = jetstream.WithChanges(wanted, changes); err != nil {
@@ -134,6 +141,12 @@ func (s *StreamPlan) configure(o Options) error {
 		return fmt.Errorf("stream %s: %w", s.Source, err)
 	}
 	return nil
+}
+
+// alone is what Target.Alone changes.
+var alone = map[string]any{
+	"storage": "file", "num_replicas": 1, "placement": nil, "mirror": nil, "mirror_direct": nil, "sources": nil, "republish": nil,
+	"max_age": 0, "allow_msg_ttl": nil, "subject_delete_marker_ttl": nil, "allow_msg_schedules": nil,
 }
 
 // placement is where a stream shall be, as nats-server has it.

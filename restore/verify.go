@@ -3,9 +3,12 @@ package restore
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"reflect"
 	"slices"
@@ -47,16 +50,18 @@ type verification struct {
 	ahead   map[string]bool // consumers that have moved on since
 	takers  bool            // these may have taken messages out of the stream
 	taken   uint64          // messages that are gone, where that may be
+	digest  hash.Hash       // of what was compared
 	expired uint64          // messages that are gone, and whose time had passed
 }
 
 // verify reads the restored stream back and compares every message and consumer, and the configuration. What clients have done to it since is
 // in the notes.
 func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err error) {
-	v := &verification{p: p, s: s, diff: &DifferenceError{}, ahead: map[string]bool{}}
+	v := &verification{p: p, s: s, diff: &DifferenceError{}, ahead: map[string]bool{}, digest: sha256.New()}
 	if err := v.readBack(ctx); err != nil {
 		return nil, &IncompleteError{Stream: s.Name, Cause: fmt.Errorf("read back: %w", err), Remains: "the stream is on the server, restored but not verified"}
 	}
+	s.digest = hex.EncodeToString(v.digest.Sum(nil))
 	if v.diff.Count > 0 {
 		return nil, &IncompleteError{Stream: s.Name, Cause: v.diff, Remains: "the stream is left on the server as it is"}
 	}
@@ -168,6 +173,7 @@ func (v *verification) compareMessages(want, got func() (*archive.Message, error
 			if !bytes.Equal(w.Raw, g.Raw) {
 				v.diff.add("message %d has another %s", w.Seq, differentPart(w, g))
 			}
+			v.digest.Write(g.Raw)
 			t.tally.Add(w)
 			t.sent += uint64(len(w.Raw))
 			if t.tally.Messages%4096 == 0 {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func TestVerifyComparesEveryMessage(t *testing.T) {
 			text := archive.AppendEnd(append(head.Append(nil), slices.Concat(tt.got...)...))
 			got := archive.NewReader(bytes.NewReader(text), archive.Limits{})
 			want := archive.NewMessageReader(bytes.NewReader(slices.Concat(one, two, three)), archive.Limits{})
-			v := &verification{p: &Plan{}, s: &StreamPlan{state: archive.State{LastSeq: 4}}, diff: &DifferenceError{}}
+			v := &verification{p: &Plan{}, s: &StreamPlan{state: archive.State{LastSeq: 4}}, diff: &DifferenceError{}, digest: sha256.New()}
 			if err := v.compareMessages(want.Next, got.Next); err != nil {
 				t.Fatal(err)
 			}

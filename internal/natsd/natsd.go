@@ -97,6 +97,14 @@ func (s *Server) URL() string {
 	return s.srv.ClientURL()
 }
 
+// MaxStore is how many bytes of file storage its streams may use.
+func (s *Server) MaxStore() int64 {
+	if c := s.srv.JetStreamConfig(); c != nil {
+		return c.MaxStore
+	}
+	return 0
+}
+
 // Clients is how many clients are connected, and Subscriptions how many subscriptions there are, the server's own included.
 func (s *Server) Clients() int { return s.srv.NumClients() }
 

@@ -15,6 +15,7 @@ func (p *program) commands() []*cli.Command {
 		p.findCommand(),
 		p.diffCommand(),
 		p.checkCommand(),
+		p.verifyCommand(),
 		p.statsCommand(),
 		p.keyCommand(),
 		p.unlockCommand(),

@@ -191,7 +191,7 @@ func (d *demo) tradeOn(ctx context.Context) (err error) {
 		return err
 	}
 	d.report.NewMessages = after - before
-	d.say("%s more orders, and all that comes with them: %s. The second backup reads every stream again, and stores what is new.", formatCount(more), plural(d.report.NewMessages, "new message"))
+	d.say("%s more orders, and all that comes with them: %s. The second backup goes on from the first: it fetches and stores what is new.", formatCount(more), plural(d.report.NewMessages, "new message"))
 	d.report.Second, err = d.growth(func() error { return d.run(ctx, d.source, "backup", "--all") })
 	if err != nil {
 		return err

@@ -236,12 +236,18 @@ func (p *program) restore(c *cli.Context) error {
 	})
 }
 
+// snapshotArgument is the snapshot's name and those of streams, of which none need be given.
+func snapshotArgument(c *cli.Context) (name string, streams []string) {
+	args := c.Args().Slice()
+	if len(args) == 0 {
+		return snapshot.Latest, nil
+	}
+	return args[0], args[1:]
+}
+
 // restoreOptions are the snapshot's name and what the flags say.
 func restoreOptions(c *cli.Context, now time.Time) (name string, o restore.Options, err error) {
-	name, streams := snapshot.Latest, c.Args().Slice()
-	if len(streams) > 0 {
-		name, streams = streams[0], streams[1:]
-	}
+	name, streams := snapshotArgument(c)
 	if o.Selection, err = selection(c, streams); err != nil {
 		return name, o, err
 	}
