@@ -70,6 +70,18 @@ func (s *Shop) Stored(ctx context.Context) (int, error) {
 	return n, nil
 }
 
+// PurgeOrders purges the stream of orders, and returns how many messages it had.
+func (s *Shop) PurgeOrders(ctx context.Context) (int, error) {
+	st, err := s.js.Stream(ctx, Orders)
+	if err != nil {
+		return 0, err
+	}
+	if err := st.Purge(ctx); err != nil {
+		return 0, err
+	}
+	return int(st.CachedInfo().State.Msgs), nil
+}
+
 // Close leaves the server.
 func (s *Shop) Close() { s.nc.Close() }
 

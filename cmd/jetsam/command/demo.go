@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ type demoReport struct {
 	First       int64    `json:"first_backup_bytes"` // that the repository grew by
 	Second      int64    `json:"second_backup_bytes"`
 	NewMessages int      `json:"second_backup_messages"` // that the second backup found new
+	Undone      int      `json:"undone_messages"`        // that were purged, and are back
 	Differences []string `json:"differences"`            // between the lost server and the restored one
 	Seconds     float64  `json:"seconds"`
 	Kept        string   `json:"kept,omitempty"` // where everything lies
@@ -39,8 +41,8 @@ func (p *program) demoCommand() *cli.Command {
 	return p.command(0, &cli.Command{
 		Name:  "demo",
 		Usage: "show the whole round trip: nothing to install, nothing is left behind",
-		Description: "Starts a NATS server inside this program, fills it, backs it up twice, destroys it, restores into another, and compares the\n" +
-			"two message by message. Everything happens on the loopback interface and in a temporary directory.",
+		Description: "Starts a NATS server inside this program, fills it, backs it up, undoes a purge, destroys the server, restores into another,\n" +
+			"and compares the two message by message. Everything happens on the loopback interface and in a temporary directory.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "orders", Usage: "how many orders the demo's shop has", Value: demoOrders},
 			&cli.StringFlag{Name: "keep", Usage: "keep the repository in `DIR`, to look at it afterwards"},
@@ -89,6 +91,7 @@ type demo struct {
 	began  time.Time
 	color  bool
 	step   int
+	aloud  bool // what commands have to say on stderr is part of the show
 
 	dir, repository, passwordFile string
 	kept                          bool
@@ -131,9 +134,9 @@ func (d *demo) leave() {
 
 // play is the performance, act by act.
 func (d *demo) play(ctx context.Context) error {
-	d.title("A NATS server, a small shop, a disaster, and everything back.")
+	d.title("A NATS server, a small shop, a mistake, a disaster, and everything back.")
 	for _, act := range []func(context.Context) error{
-		d.openShop, d.createRepository, d.backUpFirst, d.tradeOn, d.destroy, d.restoreAll, d.compare,
+		d.openShop, d.createRepository, d.backUpFirst, d.tradeOn, d.undo, d.destroy, d.restoreAll, d.compare,
 	} {
 		if err := act(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
@@ -198,6 +201,54 @@ func (d *demo) tradeOn(ctx context.Context) (err error) {
 	}
 	d.say("The repository grew by %s, after %s the first time.", formatSize(d.report.Second), formatSize(d.report.First))
 	return nil
+}
+
+// undo purges a stream and restores it as it was the second before.
+func (d *demo) undo(ctx context.Context) error {
+	d.act("A mistake, and the second before it")
+	d.aloud = true
+	defer func() { d.aloud = false }()
+	if err := sleepUntil(ctx, d.p.now().Truncate(time.Second).Add(time.Second)); err != nil {
+		return err
+	}
+	before, err := shop.Look(ctx, d.source.URL())
+	if err != nil {
+		return err
+	}
+	moment := d.p.now().Truncate(time.Second)
+	if err := sleepUntil(ctx, moment.Add(time.Second)); err != nil {
+		return err
+	}
+	if d.report.Undone, err = d.shop.PurgeOrders(ctx); err != nil {
+		return err
+	}
+	d.say("Somebody purges ORDERS in the wrong terminal: %s are gone. The next backup runs as if nothing had happened, and the newest snapshot has an empty stream.", plural(d.report.Undone, "message"))
+	if err := d.run(ctx, d.source, "backup", "--all"); err != nil {
+		return err
+	}
+	d.say("An earlier one tells how it was at %s. That is made beside the stream and read back; then the stream is backed up as it is now, and replaced.", moment.Local().Format(time.TimeOnly))
+	if err := d.run(ctx, d.source, "restore", "latest", "ORDERS", "--at="+moment.Local().Format(time.DateTime), "--replace"); err != nil {
+		return err
+	}
+	after, err := shop.Look(ctx, d.source.URL())
+	if err != nil {
+		return err
+	}
+	if differences := shop.Diff(before, after); len(differences) > 0 {
+		return fmt.Errorf("the purge is not undone: %s", strings.Join(differences[:min(len(differences), 10)], "; "))
+	}
+	d.say("An application that looks finds every message and every consumer where it was before the purge. The backup goes on from there.")
+	return d.run(ctx, d.source, "backup", "--all")
+}
+
+// sleepUntil returns at that time, or when ctx ends.
+func sleepUntil(ctx context.Context, t time.Time) error {
+	select {
+	case <-time.After(time.Until(t)):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (d *demo) destroy(ctx context.Context) (err error) {
@@ -274,12 +325,15 @@ func (d *demo) farewell() {
 
 // run shows a command of jetsam and runs it as it is, with the demo's repository and server.
 func (d *demo) run(ctx context.Context, srv *natsd.Server, args ...string) error {
-	d.show("%s %s", programName, strings.Join(args, " "))
-	full := append(args, "--repo="+d.repository, "--password-file="+d.passwordFile)
+	d.show("%s %s", programName, quoted(args))
+	full := append(slices.Clone(args), "--repo="+d.repository, "--password-file="+d.passwordFile)
 	if srv != nil {
 		full = append(full, "--server="+srv.URL())
 	}
-	stdout := io.Writer(&indented{to: d.p.out})
+	stdout, stderr := io.Writer(&indented{to: d.p.out}), d.p.sys.Stderr
+	if d.aloud && !d.p.out.json && !d.p.out.quiet {
+		stderr, full = stdout, append(full, "--no-progress")
+	}
 	if d.p.out.json {
 		stdout, full = io.Discard, append(full, "--json")
 	}
@@ -289,11 +343,23 @@ func (d *demo) run(ctx context.Context, srv *natsd.Server, args ...string) error
 	if d.p.out.noProgress {
 		full = append(full, "--no-progress")
 	}
-	code := Run(ctx, System{Stdout: stdout, Stderr: d.p.sys.Stderr}, full)
+	code := Run(ctx, System{Stdout: stdout, Stderr: stderr}, full)
 	if code != exitDone {
 		return fmt.Errorf("`%s %s` ended with exit code %d", programName, strings.Join(args, " "), code)
 	}
 	return nil
+}
+
+// quoted is a command line as one types it.
+func quoted(args []string) string {
+	line := make([]string, len(args))
+	for i, a := range args {
+		if line[i] = a; strings.Contains(a, " ") {
+			name, value, _ := strings.Cut(a, "=")
+			line[i] = name + ` "` + value + `"`
+		}
+	}
+	return strings.Join(line, " ")
 }
 
 // growth is by how many bytes f lets the repository grow.
