@@ -80,15 +80,17 @@ func (p *Plan) replace(ctx context.Context, s *StreamPlan, res *StreamResult) er
 
 // prepare does all that can be undone.
 func (r *replacement) prepare(ctx context.Context) error {
-	var err error
-	if r.was, _, err = opened(r.s.live.Config); err != nil {
-		return err
-	}
 	if err := r.makeCopy(ctx); err != nil {
 		return err
 	}
 	before, err := r.p.conn.Stream(ctx, r.s.Name)
 	if err != nil {
+		return err
+	}
+	if !before.Created.Equal(r.s.live.Created) {
+		return errors.New("somebody made it anew since the plan was made")
+	}
+	if r.was, _, err = opened(before.Config); err != nil {
 		return err
 	}
 	if err := r.save(ctx); err != nil {

@@ -95,7 +95,7 @@ func (p *Plan) act(ctx context.Context, s *StreamPlan, res *StreamResult) error 
 	case Update:
 		return p.update(ctx, s)
 	case Configure:
-		return p.make(ctx, s)
+		return p.createEmpty(ctx, s)
 	case AddConsumers:
 		res.Consumers = s.Consumers
 		return p.addConsumers(ctx, s)

@@ -89,8 +89,8 @@ func (s *StreamPlan) compareUpdated(info *jetstream.StreamInfo) error {
 	return nil
 }
 
-// make makes an empty stream of the wanted configuration.
-func (p *Plan) make(ctx context.Context, s *StreamPlan) error {
+// createEmpty makes an empty stream of the wanted configuration.
+func (p *Plan) createEmpty(ctx context.Context, s *StreamPlan) error {
 	p.creating.Lock()
 	_, err := p.conn.CreateStream(ctx, s.wanted)
 	p.creating.Unlock()

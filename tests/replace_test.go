@@ -252,6 +252,14 @@ func TestReplaceIsUndone(t *testing.T) {
 		wantUndone(t, res, "stopped")
 	}
 
+	p := x.plan(t, nil)
+	must(t, x.src.js.DeleteStream(t.Context(), "ORDERS"))
+	x.st = x.src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})
+	late()
+	res, err := p.Run(t.Context())
+	must(t, err)
+	wantUndone(t, res, "somebody made it anew since the plan was made")
+
 	x.onSave = func(i int) error {
 		if i == 1 {
 			late()
@@ -260,7 +268,7 @@ func TestReplaceIsUndone(t *testing.T) {
 		x.src.create(t, jetstream.StreamConfig{Name: "THIEF", Subjects: []string{"orders.new"}})
 		return nil
 	}
-	res, err := x.plan(t, nil).Run(t.Context())
+	res, err = x.plan(t, nil).Run(t.Context())
 	must(t, err)
 	if err := res.Streams[0].Err; err == nil || !strings.Contains(err.Error(), "stream THIEF has taken its subjects meanwhile") || !strings.Contains(err.Error(), "could not be given its subjects again") {
 		t.Errorf("error %v", err)

@@ -138,7 +138,7 @@ func choosing() []mutant {
 		},
 		{
 			promise: "what is restored does not expire at once",
-			file:    "restore/target.go",
+			file:    "restore/hold.go",
 			old:     "if s.config.MaxAge <= 0 || o.Target.ApplyLimits || len(s.ages) == 0 {",
 			new:     "if true {",
 			pkg:     inTests, run: "^TestExpiredIsHeld$",

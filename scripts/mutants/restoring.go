@@ -76,14 +76,14 @@ func restoring() []mutant {
 		{
 			promise: "--verify notices messages that are missing",
 			file:    "restore/verify.go",
-			old:     `diff.add("message %d is missing", w.Seq)`,
+			old:     `v.diff.add("message %d is missing", m.Seq)`,
 			new:     "",
 			pkg:     inRestore, run: "^TestVerifyComparesEveryMessage$",
 		},
 		{
 			promise: "a stream that exists is not touched",
-			file:    "restore/preflight.go",
-			old:     `s.conflict("choose other streams, or leave it as it is with --skip-existing", "a stream of that name exists")`,
+			file:    "restore/existing.go",
+			old:     `s.conflict("choose other streams, or say what becomes of it with --skip-existing, --update-config or --replace", "a stream of that name exists")`,
 			new:     "",
 			pkg:     inTests, run: "^TestRestoreTouchesNothingThatIsThere$",
 		},
@@ -117,9 +117,9 @@ func restoring() []mutant {
 		},
 		{
 			promise: "a copied mark makes no leftover",
-			file:    "restore/leftover.go",
-			old:     "if !ok || m.began.Sub(info.Created).Abs() > clockSkew {",
-			new:     "if !ok {",
+			file:    "restore/existing.go",
+			old:     "return m, ok && m.began.Sub(info.Created).Abs() <= clockSkew",
+			new:     "return m, ok",
 			pkg:     inTests, run: "^TestLeftovers$",
 		},
 		{

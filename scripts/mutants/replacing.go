@@ -1,0 +1,133 @@
+package main
+
+// replacing: a stream that exists loses nothing, whatever becomes of it, and what has expired stays where it was asked back.
+func replacing() []mutant {
+	return []mutant{
+		{
+			promise: "a stream is backed up before it is replaced",
+			file:    "restore/replace.go",
+			old:     "	if err := r.save(ctx); err != nil {\n		return err\n	}\n	if err := r.close(ctx); err != nil {",
+			new:     "	if err := r.close(ctx); err != nil {",
+			pkg:     inTests, run: "^TestReplace$",
+		},
+		{
+			promise: "nothing comes into a stream when it was backed up the last time",
+			file:    "restore/replace.go",
+			old:     "if r.s.live.Sealed || r.s.live.Mirror != nil {",
+			new:     "if true {",
+			pkg:     inTests, run: "^TestReplaceLive$",
+		},
+		{
+			promise: "what came while a stream was backed up is backed up too",
+			file:    "restore/replace.go",
+			old:     "	if sameMessages(before, now) {",
+			new:     "	if true {",
+			pkg:     inTests, run: "^TestReplaceLive$",
+		},
+		{
+			promise: "what fails before a stream is replaced is undone",
+			file:    "restore/replace.go",
+			old:     "		if err := r.reopen(ctx); err != nil {",
+			new:     "		if err := error(nil); err != nil {",
+			pkg:     inTests, run: "^TestReplaceIsUndone$",
+		},
+		{
+			promise: "a copy is removed when nothing is replaced",
+			file:    "restore/replace.go",
+			old:     "	if r.copy == nil {",
+			new:     "	if r.copy != nil {",
+			pkg:     inTests, run: "^TestReplaceIsUndone$",
+		},
+		{
+			promise: "a stream whose subjects were taken is not deleted",
+			file:    "restore/replace.go",
+			old:     "	return r.checkFree(ctx)",
+			new:     "	return nil",
+			pkg:     inTests, run: "^TestReplaceIsUndone$",
+		},
+		{
+			promise: "a stream that was closed gets its subjects back",
+			file:    "restore/existing.go",
+			old:     "	if !found {\n		return config, false, nil\n	}",
+			new:     "	if found || !found {\n		return config, false, nil\n	}",
+			pkg:     inTests, run: "^TestReplaceIsKilled$",
+		},
+		{
+			promise: "a failure after the deletion says where everything is",
+			file:    "restore/replace.go",
+			old:     "	if err != nil {\n		return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(\n			\"the stream that was there is gone",
+			new:     "	if err != nil {\n		_ = r.removeCopy(ctx)\n		return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(\n			\"the stream that was there is gone",
+			pkg:     inTests, run: "^TestReplaceEndsInTheMiddle$",
+		},
+		{
+			promise: "an update of the configuration costs no messages",
+			file:    "restore/update.go",
+			old:     "	if want.MaxMessages > 0 && is.Messages > uint64(want.MaxMessages) {",
+			new:     "	if false {",
+			pkg:     inTests, run: "^TestUpdateConfigLosesNothing$",
+		},
+		{
+			promise: "a stream's configuration is what it was after an update",
+			file:    "restore/update.go",
+			old:     "	if _, err := p.conn.UpdateStream(ctx, s.wanted); err != nil {",
+			new:     "	if _, err := p.conn.UpdateStream(ctx, s.live.Config); err != nil {",
+			pkg:     inTests, run: "^TestUpdateConfig$",
+		},
+		{
+			promise: "a consumer that is made anew passes over nothing",
+			file:    "restore/consumers.go",
+			old:     "	floor := state.AckFloor.Stream\n",
+			new:     "	floor := state.Delivered.Stream\n",
+			pkg:     inTests, run: "^TestConsumersOnly$",
+		},
+		{
+			promise: "consumers are not put into another stream of that name",
+			file:    "restore/consumers.go",
+			old:     "		case sha256.Sum256(live.Raw) != last[i].sum:",
+			new:     "		case false:",
+			pkg:     inTests, run: "^TestConsumersOnlyOfAnother$",
+		},
+		{
+			promise: "a message whose time to live has passed is kept from expiring",
+			file:    "restore/hold.go",
+			old:     "		if err != nil || !expired(m, limit) {",
+			new:     "		if err != nil || m != nil {",
+			pkg:     inTests, run: "^TestExpiredTTL$",
+		},
+		{
+			promise: "more may not be missing than has expired",
+			file:    "restore/compare.go",
+			old:     "got.Messages+t.past >= sent {",
+			new:     "got.Messages+t.past >= 0 {",
+			pkg:     inRestore, run: "^TestCompareState$",
+		},
+		{
+			promise: "what workers took at once is no failure",
+			file:    "restore/compare.go",
+			old:     "!whole && taken && got",
+			new:     "!whole && false && got",
+			pkg:     inTests, run: "^TestRestoreAmongWorkers$",
+		},
+		{
+			promise: "a drill copies nothing from other streams",
+			file:    "restore/target.go",
+			old:     "\"mirror\": nil, \"mirror_direct\": nil, \"sources\": nil, \"republish\": nil,",
+			new:     "\"republish\": nil,",
+			pkg:     inTests, run: "^TestDrill$",
+		},
+		{
+			promise: "nothing expires in a drill",
+			file:    "restore/target.go",
+			old:     "	\"max_age\": 0, \"allow_msg_ttl\"",
+			new:     "	\"allow_msg_ttl\"",
+			pkg:     inTests, run: "^TestDrill$",
+		},
+		{
+			promise: "a drill that finds damage fails",
+			file:    "cmd/jetsam/command/verify.go",
+			old:     "	if len(res.Failed()) > 0 {",
+			new:     "	if false {",
+			pkg:     "./cmd/jetsam", run: "^TestScripts$/^verify$",
+		},
+	}
+}
