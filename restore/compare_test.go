@@ -32,7 +32,7 @@ func TestCompareState(t *testing.T) {
 		{name: "max_age", sent: sent, maxAge: time.Hour, got: archive.State{FirstSeq: 26, LastSeq: 25}, want: "max_age is 1h0m0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			x := &transfer{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}, config: jetstream.StreamSettings{MaxAge: c.maxAge}}, tally: c.sent, past: c.past}
+			x := &transfer{outflow: outflow{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}, config: jetstream.StreamSettings{MaxAge: c.maxAge}}, tally: c.sent, past: c.past}}
 			err := x.compareState(c.got)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)

@@ -75,7 +75,7 @@ func (p *Plan) readBack(ctx context.Context, s *StreamPlan, diff *DifferenceErro
 
 // compareMessages goes through both archives side by side.
 func (p *Plan) compareMessages(s *StreamPlan, want, got func() (*archive.Message, error), diff *DifferenceError) error {
-	t := &transfer{plan: p, s: s}
+	f := &outflow{plan: p, s: s}
 	w, werr := want()
 	g, gerr := got()
 	for {
@@ -95,10 +95,10 @@ func (p *Plan) compareMessages(s *StreamPlan, want, got func() (*archive.Message
 			if !bytes.Equal(w.Raw, g.Raw) {
 				diff.add("message %d has another %s", w.Seq, differentPart(w, g))
 			}
-			t.tally.Add(w)
-			t.sent += uint64(len(w.Raw))
-			if t.tally.Messages%4096 == 0 {
-				t.report(func(p *Progress) { p.Stage = Verifying })
+			f.tally.Add(w)
+			f.sent += uint64(len(w.Raw))
+			if f.tally.Messages%4096 == 0 {
+				f.report(func(p *Progress) { p.Stage = Verifying })
 			}
 			w, werr = want()
 			g, gerr = got()
