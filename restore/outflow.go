@@ -51,6 +51,14 @@ func (f *outflow) write(out io.Writer, plain []byte) error {
 	return err
 }
 
+// sendAll passes on the whole archive.
+func (f *outflow) sendAll(ctx context.Context, out io.Writer) error {
+	if err := f.write(out, f.s.head.Append(nil)); err != nil {
+		return err
+	}
+	return f.sendRest(ctx, out)
+}
+
 // sendRest passes on what stands behind the head: the messages, and the end mark where they are what the snapshot says.
 func (f *outflow) sendRest(ctx context.Context, out io.Writer) error {
 	if err := f.sendMessages(ctx, out); err != nil {

@@ -206,7 +206,7 @@ func (s *StreamPlan) hold(o Options, now time.Time) error {
 		return fmt.Errorf("stream %s: %w", s.Source, err)
 	}
 	s.warning("its max_age of %v has passed, or soon will, for some of what is restored, and the server would remove that: it is restored without max_age; "+
-		"`nats stream edit %s --max-age %v` sets it again, --apply-limits restores with it", s.config.MaxAge, s.Name, s.config.MaxAge)
+		"`nats stream edit %s --max-age %v` sets it again, --apply-limits keeps it", s.config.MaxAge, s.Name, s.config.MaxAge)
 	s.wanted, s.config.MaxAge = wanted, 0
 	return nil
 }
@@ -216,18 +216,9 @@ func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]bool) error {
 	if !s.renamed() || !there[s.Source] {
 		return nil
 	}
-	var kept []archive.Consumer
-	var left []string
-	for _, c := range s.captured.Consumers {
-		state, err := archive.ParseConsumer(c.JSON)
-		if err != nil {
-			return fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
-		}
-		if state.DeliverSubject != "" {
-			left = append(left, c.Name)
-			continue
-		}
-		kept = append(kept, c)
+	kept, left, err := s.splitPush()
+	if err != nil {
+		return err
 	}
 	if len(left) == 0 {
 		return nil
@@ -240,4 +231,20 @@ func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]bool) error {
 	s.captured = s.captured.WithConsumers(kept)
 	s.warning("stream %s is on the server, and push consumers of both would deliver to the same subjects: they are left out: %s", s.Source, strings.Join(left, ", "))
 	return p.settle(s)
+}
+
+// splitPush parts the stream's consumers into those that are asked for messages, and the names of those that push them.
+func (s *StreamPlan) splitPush() (pull []archive.Consumer, push []string, err error) {
+	for _, c := range s.captured.Consumers {
+		state, err := archive.ParseConsumer(c.JSON)
+		if err != nil {
+			return nil, nil, fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
+		}
+		if state.DeliverSubject != "" {
+			push = append(push, c.Name)
+			continue
+		}
+		pull = append(pull, c)
+	}
+	return pull, push, nil
 }
