@@ -21,17 +21,29 @@ type restoredReport struct {
 	Name          string       `json:"name"`
 	Source        string       `json:"source,omitempty"`      // its name in the snapshot, where that is another
 	Snapshot      string       `json:"snapshot_id,omitempty"` // that it is taken from
+	Path          string       `json:"path,omitempty"`        // of the directory that it is exported to
 	Messages      uint64       `json:"messages"`
 	Bytes         uint64       `json:"bytes"` // of subjects, headers and payloads, as "backup" counts them
 	FirstSeq      uint64       `json:"first_seq,omitempty"`
 	LastSeq       uint64       `json:"last_seq,omitempty"`
 	Consumers     int          `json:"consumers"`
-	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; of a dry run "restore", "salvage", "replace", "finish", "skip", "conflict", "damaged", "not captured"
+	Outcome       string       `json:"outcome"` // "restored", "verified", "exported", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; of a dry run "restore", "export", "salvage", "replace", "finish", "skip", "conflict", "damaged", "not captured"
 	Lost          []lostReport `json:"lost,omitempty"`
 	LostConsumers []string     `json:"lost_consumers,omitempty"`
 	Warnings      []string     `json:"warnings,omitempty"`
 	Seconds       float64      `json:"seconds,omitempty"`
 	Error         string       `json:"error,omitempty"`
+}
+
+// deed is what is done with streams, in the words of reports.
+type deed struct {
+	do, done string
+	verified string // the outcome of a stream that was read back
+	left     string // what the warnings say of a stream that failed, besides why
+}
+
+func restoring() deed {
+	return deed{"restore", "restored", "verified", ", and what is left of them on the server"}
 }
 
 // outcomeNothing is that of a stream of which a cut leaves nothing.
@@ -55,10 +67,11 @@ func sourceOf(source, name string) string {
 
 // restoreReport is what a run did, or would do.
 type restoreReport struct {
-	MessageType string  `json:"message_type"` // "summary", or "plan" of a dry run
-	Snapshot    string  `json:"snapshot_id"`  // with "at", the newest that was used
-	At          string  `json:"at,omitempty"` // the time that the streams are restored as of
-	Streams     int     `json:"streams"`      // restored
+	MessageType string  `json:"message_type"`   // "summary", or "plan" of a dry run
+	Snapshot    string  `json:"snapshot_id"`    // with "at", the newest that was used
+	At          string  `json:"at,omitempty"`   // the time that the streams are restored as of
+	Path        string  `json:"path,omitempty"` // of the directory that they are exported to
+	Streams     int     `json:"streams"`        // restored
 	Skipped     int     `json:"skipped_streams"`
 	Salvaged    int     `json:"salvaged_streams"` // restored without what is lost
 	Failed      int     `json:"failed_streams"`
@@ -67,6 +80,7 @@ type restoreReport struct {
 	Verified    bool    `json:"verified"` // every message and consumer was read back and is equal
 	Seconds     float64 `json:"seconds,omitempty"`
 
+	deed    deed
 	streams []restoredReport
 }
 
@@ -77,7 +91,7 @@ func (r *restoreReport) text(o *output) {
 	}
 	o.table(l)
 	if r.MessageType == "plan" {
-		o.printf("would restore %s, %s messages, %s; nothing was changed\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.source())
+		o.printf("would %s %s, %s messages, %s; nothing was changed\n", r.deed.do, plural(r.Streams, "stream"), formatCount(r.Messages), r.source())
 		return
 	}
 	equal := ""
@@ -93,11 +107,18 @@ func (r *restoreReport) text(o *output) {
 	if r.Failed > 0 {
 		equal += fmt.Sprintf("; %s failed", plural(r.Failed, "stream"))
 	}
-	o.printf("restored %s, %s messages, %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.source(), took(r.Seconds), equal)
+	o.printf("%s %s, %s messages, %s in %s%s\n", r.deed.done, plural(r.Streams, "stream"), formatCount(r.Messages), r.source(), took(r.Seconds), equal)
 }
 
-// source says what was restored.
+// source says what was restored, and where to if it was exported.
 func (r *restoreReport) source() string {
+	if r.Path == "" {
+		return r.snapshots()
+	}
+	return r.snapshots() + " to " + r.Path
+}
+
+func (r *restoreReport) snapshots() string {
 	var used []string
 	for _, s := range r.streams {
 		if s.Snapshot != "" && !slices.Contains(used, s.Snapshot[:10]) {
@@ -116,7 +137,7 @@ func (r *restoreReport) source() string {
 // add counts a stream.
 func (r *restoreReport) add(s restoredReport) {
 	switch s.Outcome {
-	case "restored", "verified", "restore", "replace", "finish", outcomeSalvaged, outcomeSalvage:
+	case "restored", "verified", "exported", "restore", "export", "replace", "finish", outcomeSalvaged, outcomeSalvage:
 		r.Streams++
 		r.Messages += s.Messages
 		r.Bytes += s.Bytes
@@ -203,18 +224,18 @@ func (p *program) restore(c *cli.Context) error {
 		}
 		if plan != nil && c.Bool("dry-run") {
 			p.tellPlannedLosses(plan)
-			p.printRestore(newPlanReport(plan))
+			p.printRestore(newPlanReport(plan, restoring()))
 		}
 		if err != nil {
 			return summarised(err, where)
 		}
 		if c.Bool("dry-run") {
-			return plannedDamage(plan, where)
+			return plannedDamage(plan, where, restoring())
 		}
 		bars = p.showProgress("message")
 		res, err := plan.Run(ctx)
 		bars.finish()
-		return errors.Join(err, p.restored(plan, res, where))
+		return errors.Join(err, p.restored(plan, res, where, newRestoreReport("summary", plan, restoring())))
 	})
 }
 
@@ -273,20 +294,20 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 }
 
 // newRestoreReport says of a plan what it says as a whole.
-func newRestoreReport(messageType string, plan *restore.Plan) *restoreReport {
-	r := &restoreReport{MessageType: messageType, Snapshot: plan.Snapshot.ID().String()}
+func newRestoreReport(messageType string, plan *restore.Plan, d deed) *restoreReport {
+	r := &restoreReport{MessageType: messageType, Snapshot: plan.Snapshot.ID().String(), deed: d}
 	if at := plan.Options.Cut.At; !at.IsZero() {
 		r.At = at.UTC().Format(time.RFC3339Nano)
 	}
 	return r
 }
 
-func newPlanReport(plan *restore.Plan) *restoreReport {
-	r := newRestoreReport("plan", plan)
+func newPlanReport(plan *restore.Plan, d deed) *restoreReport {
+	r := newRestoreReport("plan", plan, d)
 	for _, s := range plan.Streams {
 		report := restoredReport{
-			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: s.From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
-			Warnings: s.Warnings, Outcome: "restore",
+			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: s.From.ID().String(), Path: s.Dir, Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
+			Warnings: s.Warnings, Outcome: d.do,
 		}
 		switch {
 		case s.Skip:
@@ -337,7 +358,7 @@ func notCaptured(plan *restore.Plan, where string) error {
 }
 
 // plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
-func plannedDamage(plan *restore.Plan, where string) error {
+func plannedDamage(plan *restore.Plan, where string, d deed) error {
 	var damaged []string
 	var why error
 	for _, s := range plan.Streams {
@@ -350,9 +371,9 @@ func plannedDamage(plan *restore.Plan, where string) error {
 		if err := notCaptured(plan, where); err != nil {
 			return err
 		}
-		return plannedSalvage(plan)
+		return plannedSalvage(plan, d)
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams cannot be restored: %s: %v", len(damaged), len(plan.Streams), strings.Join(damaged, ", "), why)}
+	return &partialError{fmt.Sprintf("%d of %d streams cannot be %s: %s: %v", len(damaged), len(plan.Streams), d.done, strings.Join(damaged, ", "), why)}
 }
 
 // conflictsError is a *restore.ConflictError of several conflicts, in two lines.
@@ -385,14 +406,13 @@ func summarised(err error, where string) error {
 	return err
 }
 
-// restored prints what a run did, and returns the error of one that did not do all.
-func (p *program) restored(plan *restore.Plan, res *restore.Result, where string) error {
-	r := newRestoreReport("summary", plan)
+// restored puts into the report r what a run did, prints it, and returns the error of one that did not do all.
+func (p *program) restored(plan *restore.Plan, res *restore.Result, where string, r *restoreReport) error {
 	r.Seconds = res.Took.Seconds()
 	for i, s := range res.Streams {
 		report := restoredReport{
-			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
-			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Outcome: "restored",
+			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Path: s.Dir, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
+			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Outcome: r.deed.done,
 		}
 		switch {
 		case s.Err != nil:
@@ -404,7 +424,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		case s.Lost != nil:
 			report.Outcome = outcomeSalvaged
 		case s.Verified:
-			report.Outcome = "verified"
+			report.Outcome = r.deed.verified
 		}
 		report.tell(s.Lost)
 		report.Warnings = s.Notes
@@ -414,7 +434,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		r.add(report)
 	}
 	r.addMissing("stream", plan)
-	p.tellLosses(res)
+	p.tellLosses(res, r.deed)
 	r.Verified = plan.Options.Verify && r.Failed == 0 && r.Salvaged == 0 && r.Streams > 0
 	failed := res.Failed()
 	if len(failed) == 1 && len(res.Streams) == 1 && len(plan.Missing) == 0 {
@@ -427,21 +447,21 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	if err := notCaptured(plan, where); err != nil && len(failed) == 0 {
 		return err
 	}
-	return partialRestore(res, failed)
+	return partialRestore(res, failed, r.deed)
 }
 
 // partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
-func partialRestore(res *restore.Result, failed []restore.StreamResult) error {
+func partialRestore(res *restore.Result, failed []restore.StreamResult, d deed) error {
 	if len(failed) == 0 {
-		return salvagedRestore(res)
+		return salvagedRestore(res, d)
 	}
 	if len(failed) == len(res.Streams) {
-		return fmt.Errorf("none of %d streams was restored; the first: %w", len(failed), failed[0].Err)
+		return fmt.Errorf("none of %d streams was %s; the first: %w", len(failed), d.done, failed[0].Err)
 	}
 	names := make([]string, len(failed))
 	for i, s := range failed {
 		names[i] = s.Name
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams were not restored: %s\nthe warnings above say why, and what is left of them on the server",
-		len(failed), len(res.Streams), strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("%d of %d streams were not %s: %s\nthe warnings above say why%s",
+		len(failed), len(res.Streams), d.done, strings.Join(names, ", "), d.left)}
 }
