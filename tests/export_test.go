@@ -352,7 +352,7 @@ func TestExportWarns(t *testing.T) {
 		src.create(t, c)
 		src.publish(t, c.Subjects[0], 3, text)
 	}
-	create("AGED", jetstream.StreamConfig{MaxAge: 2 * time.Minute}) // less than the margin for which restores hold it
+	create("AGED", jetstream.StreamConfig{MaxAge: 9 * time.Minute}) // less than the margin for which restores hold it
 	create("YOUNG", jetstream.StreamConfig{MaxAge: 1000 * time.Hour})
 	create("LARGE", jetstream.StreamConfig{})
 	_, err := src.js.Publish(ctx, "large", make([]byte, 3<<20))
@@ -362,9 +362,13 @@ func TestExportWarns(t *testing.T) {
 	must(t, err)
 	r, _ := newRepo(t, repo.Options{})
 	create("TTL", jetstream.StreamConfig{AllowMsgTTL: true})
-	_, err = src.js.PublishMsg(ctx, &nats.Msg{Subject: "ttl", Header: nats.Header{"Nats-TTL": {"5s"}}})
-	must(t, err)
-	backUp(t, src, r, backUpOptions)
+	for seconds, captured := 2, uint64(0); captured != 4; seconds *= 2 { // a slow machine takes a while
+		src.waitMessages(t, "TTL", 3)
+		_, err = src.js.PublishMsg(ctx, &nats.Msg{Subject: "ttl", Header: nats.Header{"Nats-TTL": {fmt.Sprint(seconds, "s")}}})
+		must(t, err)
+		res := backUp(t, src, r, backUpOptions)
+		captured = res.Streams[slices.IndexFunc(res.Streams, func(s backup.StreamResult) bool { return s.Name == "TTL" })].Messages
+	}
 	src.waitMessages(t, "TTL", 3) // the server has removed that message, and the snapshot has it
 
 	warned := func(o restore.Options) (string, map[string]string) {
@@ -395,14 +399,14 @@ func TestExportWarns(t *testing.T) {
 	emptyServer(t, dst)
 
 	dir, got = warned(restore.Options{Selection: streamlog.Selection{Names: []string{"AGED", "PUSHED", "YOUNG"}}, Target: restore.Target{ApplyLimits: true, Rename: map[string]string{"PUSHED": "aged"}}})
-	if strings.Contains(got["AGED"], "without max_age") || !strings.Contains(got["AGED"], "its max_age is 2m0s") {
+	if strings.Contains(got["AGED"], "without max_age") || !strings.Contains(got["AGED"], "its max_age is 9m0s") {
 		t.Errorf("with the limits applied: %s", got["AGED"])
 	}
 	if want := `its subject "aged" overlaps "aged" of stream AGED`; !strings.Contains(got["PUSHED"], want) {
 		t.Errorf("of overlapping subjects: %s", got["PUSHED"])
 	}
 	restoreStock(t, dst, "AGED", filepath.Join(dir, "AGED"))
-	if age := lookAt(t, dst, "AGED").Config["max_age"]; fmt.Sprint(age) != fmt.Sprint(int64(2*time.Minute)) {
+	if age := lookAt(t, dst, "AGED").Config["max_age"]; fmt.Sprint(age) != fmt.Sprint(int64(9*time.Minute)) {
 		t.Errorf("max_age is %v", age)
 	}
 	entries, err := os.ReadDir(dir)
