@@ -18,13 +18,6 @@ func exporting() []mutant {
 			pkg:     inTests, run: "^TestExportRefuses$",
 		},
 		{
-			promise: "a directory replaces none",
-			file:    "storage/local/staging.go",
-			old:     "err := s.disk.RenameNew(s.dir, s.path)",
-			new:     "err := s.disk.Rename(s.dir, s.path)",
-			pkg:     inLocal, run: "^TestStaging$",
-		},
-		{
 			promise: "the files of a directory are synced before it has its name",
 			file:    "storage/local/staging.go",
 			old:     "err = staging(w.path, ignoreUnsupported(f.Sync()))",

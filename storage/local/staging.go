@@ -115,7 +115,7 @@ func (s *Staging) Commit() error {
 	}
 	err := s.disk.RenameNew(s.dir, s.path)
 	if errors.Is(err, errors.ErrUnsupported) {
-		err = s.disk.Rename(s.dir, s.path) // which replaces no directory that has something in it
+		err = s.disk.Rename(s.dir, s.path) // which in Go replaces no directory
 	}
 	if err != nil {
 		return staging(s.path, err)

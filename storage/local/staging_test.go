@@ -76,11 +76,19 @@ func TestStaging(t *testing.T) {
 			}
 			wantTwo(t, path)
 			wantDurable(t, rec.Steps(), path)
-			if err := stageTwo(path, disk); !errors.Is(err, storage.ErrExist) && name == "exclusive" || err == nil {
+			if err := stageTwo(path, disk); !errors.Is(err, storage.ErrExist) {
 				t.Errorf("a second one: %v", err)
 			}
 			wantTwo(t, path)
 			wantAlone(t, path)
+			empty := filepath.Join(t.TempDir(), "empty")
+			if err := os.Mkdir(empty, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := stageTwo(empty, disk); !errors.Is(err, storage.ErrExist) {
+				t.Errorf("in the place of an empty one: %v", err)
+			}
+			wantAlone(t, empty)
 		})
 	}
 }

@@ -62,8 +62,11 @@ func (p *program) export(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		bars := p.showProgress("message")
+		var bars *progress
 		o.Progress = func(x restore.Progress) { bars.report(restoreStep(x)) }
+		if len(o.Cut.Subjects) > 0 { // which are looked for in all messages
+			bars = p.showProgress("message")
+		}
 		plan, err := from.export(ctx, rd, dir, o)
 		bars.finish()
 		where := ""
