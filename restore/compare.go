@@ -108,9 +108,6 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 	if t.past > 0 {
 		t.note("%d messages have expired, or soon will: the server removes them, %d are gone already", t.past, t.gone)
 	}
-	if t.held > 0 {
-		t.note("%d messages whose %s has passed, or soon will have, were restored with that field called %s, so that they stay", t.held, ttlHeader, heldHeader)
-	}
 	if came > 0 {
 		t.notes = append(t.notes, fmt.Sprintf("it is live already: %d messages came after it was restored", came))
 	}

@@ -34,7 +34,7 @@ func TestCompareState(t *testing.T) {
 		{name: "more is missing than expired", sent: sent, past: 4, got: archive.State{Messages: 5, FirstSeq: 3, LastSeq: 25}, want: "4 of them have expired"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			x := &transfer{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}}, tally: c.sent, past: c.past}
+			x := &transfer{outflow: outflow{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}}, tally: c.sent, past: c.past}}
 			err := x.compareState(c.got, c.taken)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)

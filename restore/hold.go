@@ -31,7 +31,7 @@ func (s *StreamPlan) hold(o Options, now time.Time) error {
 		return fmt.Errorf("stream %s: %w", s.Source, err)
 	}
 	s.warning("its max_age of %v has passed, or soon will, for some of what is restored, and the server would remove that: it is restored without max_age; "+
-		"`nats stream edit %s --max-age %v` sets it again, --apply-limits restores with it", s.config.MaxAge, s.Name, s.config.MaxAge)
+		"`nats stream edit %s --max-age %v` sets it again, --apply-limits keeps it", s.config.MaxAge, s.Name, s.config.MaxAge)
 	s.wanted, s.config.MaxAge = wanted, 0
 	return nil
 }

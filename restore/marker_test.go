@@ -76,7 +76,7 @@ func TestComparePositions(t *testing.T) {
 		differs  bool
 		notes    int
 	}{{8, 10, false, 0}, {10, 10, false, 1}, {12, 15, false, 1}, {12, 10, true, 0}} {
-		x := &transfer{s: &StreamPlan{head: head, state: archive.State{LastSeq: 10}}}
+		x := &transfer{outflow: outflow{s: &StreamPlan{head: head, state: archive.State{LastSeq: 10}}}}
 		diff := &DifferenceError{}
 		at := jetstream.Position{Consumer: c.at - 3, Stream: c.at}
 		x.comparePositions([]*jetstream.ConsumerInfo{{Name: "c", Delivered: at, AckFloor: at}}, c.last, diff)

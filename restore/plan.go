@@ -41,6 +41,7 @@ type StreamPlan struct {
 	Name        string             // on the server
 	Source      string             // in the snapshot
 	From        *snapshot.Snapshot // that it is taken from
+	Dir         string             // that an export puts it into
 	Messages    uint64
 	Bytes       uint64 // of subjects, headers and payloads; where messages are lost, about
 	Consumers   int

@@ -146,10 +146,7 @@ func (s *StreamPlan) checkSubjects(taken []claim) {
 
 // checkMessages compares the stream's messages with what this server can hold.
 func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
-	var largest int64
-	for _, l := range s.logs() {
-		largest = max(largest, int64(min(l.held.Document.Jetsam.LargestMessage, 1<<62)))
-	}
+	largest := s.largest()
 	if !server.AtLeast(2, 15) {
 		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
 	}
@@ -179,6 +176,14 @@ func (s *StreamPlan) checkPlace(server jetstream.ServerInfo) {
 	if s.Action != Update && s.config.MaxConsumers > 0 && s.Consumers > s.config.MaxConsumers {
 		s.conflict("restore with --no-consumers", "it has %d consumers, its own max_consumers is %d", s.Consumers, s.config.MaxConsumers)
 	}
+}
+
+// largest is how many bytes the largest message has that the stream had in its snapshots.
+func (s *StreamPlan) largest() (n int64) {
+	for _, l := range s.logs() {
+		n = max(n, int64(min(l.held.Document.Jetsam.LargestMessage, 1<<62)))
+	}
+	return n
 }
 
 // warn adds what a restore to a server does besides what the name says.

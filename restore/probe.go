@@ -45,14 +45,14 @@ func (p *Plan) probe(ctx context.Context, s *StreamPlan) error {
 func (p *Plan) readStretches(ctx context.Context, s *StreamPlan, which func(*stretch) bool) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	t := &transfer{plan: p, s: s}
+	f := &outflow{plan: p, s: s}
 	for i := range s.stretches {
 		x := &s.stretches[i]
 		if x.lost() || x.probed || !which(x) {
 			continue
 		}
-		t.tally.Messages += x.Messages
-		t.report(func(r *Progress) { r.Stage = Probing })
+		f.tally.Messages += x.Messages
+		f.report(func(r *Progress) { r.Stage = Probing })
 		g.Go(func() error {
 			err := p.readStretch(gctx, s, x)
 			if gctx.Err() != nil {

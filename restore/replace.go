@@ -118,7 +118,7 @@ func (r *replacement) makeCopy(ctx context.Context) error {
 		return err
 	}
 	r.copy = &s
-	t := &transfer{plan: r.p, s: &s, began: time.Now()}
+	t := &transfer{outflow: outflow{plan: r.p, s: &s}}
 	if err := t.run(ctx); err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func (r *replacement) removeCopy(ctx context.Context) (left string) {
 	if r.copy == nil {
 		return ""
 	}
-	t := &transfer{plan: r.p, s: r.copy}
+	t := &transfer{outflow: outflow{plan: r.p, s: r.copy}}
 	if err := t.deleteStream(ctx); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Sprintf("stream %s, a copy of what was to be restored, could not be removed (%v): delete it", r.copy.Name, err)
 	}
@@ -274,7 +274,7 @@ func (r *replacement) swap(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return r.undo(ctx, context.Cause(ctx))
 	}
-	t := &transfer{plan: r.p, s: r.s, began: time.Now()}
+	t := &transfer{outflow: outflow{plan: r.p, s: r.s}}
 	if err := t.deleteStream(ctx); err != nil {
 		return r.notDeleted(ctx, err)
 	}

@@ -95,6 +95,7 @@ type Result struct {
 type StreamResult struct {
 	Name      string // on the server
 	Source    string // in the snapshot
+	Dir       string // that it was exported to
 	Messages  uint64
 	Bytes     uint64 // of subjects, headers and payloads
 	FirstSeq  uint64

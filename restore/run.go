@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"iter"
 	"runtime"
 	"slices"
 	"time"
@@ -19,14 +17,19 @@ import (
 // Run executes the plan. The result tells of each stream; a stream that fails does not stop the others.
 // The error is ctx's, or nil.
 func (p *Plan) Run(ctx context.Context) (*Result, error) {
+	defer p.announce()()
+	return p.each(ctx, p.restore)
+}
+
+// each does the same to all streams of the plan, several at a time.
+func (p *Plan) each(ctx context.Context, do func(context.Context, *StreamPlan) StreamResult) (*Result, error) {
 	began := time.Now()
 	res := &Result{Streams: make([]StreamResult, len(p.Streams))}
-	defer p.announce()()
 	var g errgroup.Group
 	g.SetLimit(p.concurrency())
 	for i, s := range p.Streams {
 		g.Go(func() error {
-			res.Streams[i] = p.restore(ctx, s)
+			res.Streams[i] = do(ctx, s)
 			return nil
 		})
 	}
@@ -47,8 +50,8 @@ func (p *Plan) Compare(ctx context.Context, res *Result) error {
 		}
 		g.Go(func() error {
 			r.Err = p.verifyInto(ctx, s, r)
-			t := &transfer{plan: p, s: s, tally: archive.Tally{Messages: r.Messages}}
-			t.report(func(x *Progress) { x.Stage, x.Done, x.Err = Verifying, true, r.Err })
+			f := &outflow{plan: p, s: s, tally: archive.Tally{Messages: r.Messages}}
+			f.report(func(x *Progress) { x.Stage, x.Done, x.Err = Verifying, true, r.Err })
 			return nil
 		})
 	}
@@ -63,29 +66,38 @@ func (p *Plan) concurrency() int {
 	return min(4, runtime.GOMAXPROCS(0))
 }
 
-// restore brings one stream to the server, and verifies it where that was asked for.
-func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
-	res := StreamResult{Name: s.Name, Source: s.Source, Action: s.Action}
+// begin finds out whether there is anything to do for a stream. Where there is not, the result says why.
+func (p *Plan) begin(ctx context.Context, s *StreamPlan) (res StreamResult, begun bool) {
+	res = StreamResult{Name: s.Name, Source: s.Source, Action: s.Action}
 	switch {
 	case s.Action == Skip:
-		return res
 	case s.Nothing != "":
 		res.Nothing = s.Nothing
-		return res
 	case s.Damage != nil:
 		res.Err, res.Lost = s.Damage, s.Lost
-		return res
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		res.Err = fmt.Errorf("stream %s: not begun: %w", s.Name, context.Cause(ctx))
+	case s.sends():
+		res.Err = p.probe(ctx, s)
+		return res, res.Err == nil
+	default:
+		return res, true
+	}
+	return res, false
+}
+
+// restore brings one stream to the server, and verifies it where that was asked for.
+func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
+	began := time.Now()
+	res, begun := p.begin(ctx, s)
+	if !begun {
 		return res
 	}
-	began := time.Now()
 	res.Err = p.act(ctx, s, &res)
-	res.Took = time.Since(began)
 	res.Lost = s.lostOf(res.Err)
-	t := &transfer{plan: p, s: s, tally: archive.Tally{Messages: res.Messages}}
-	t.report(func(x *Progress) { x.Done, x.Err = true, res.Err })
+	res.Took = time.Since(began)
+	f := &outflow{plan: p, s: s, tally: archive.Tally{Messages: res.Messages}, sent: res.Bytes}
+	f.report(func(x *Progress) { x.Done, x.Err = true, res.Err })
 	return res
 }
 
@@ -99,14 +111,10 @@ func (p *Plan) act(ctx context.Context, s *StreamPlan, res *StreamResult) error 
 	case AddConsumers:
 		res.Consumers = s.Consumers
 		return p.addConsumers(ctx, s)
-	}
-	if err := p.probe(ctx, s); err != nil {
-		return err
-	}
-	if s.Action == Replace {
+	case Replace:
 		return p.replace(ctx, s, res)
 	}
-	t := &transfer{plan: p, s: s, began: time.Now()}
+	t := &transfer{outflow: outflow{plan: p, s: s}}
 	err := t.run(ctx)
 	t.into(res)
 	if err == nil && (p.Options.Verify || s.Leftover.wantsVerifying()) {
@@ -131,37 +139,18 @@ func (p *Plan) verifyInto(ctx context.Context, s *StreamPlan, res *StreamResult)
 
 // into puts what was sent into the result.
 func (t *transfer) into(res *StreamResult) {
-	res.Messages, res.FirstSeq, res.LastSeq = t.tally.Messages-t.gone, t.tally.FirstSeq, t.tally.LastSeq
-	res.Bytes, res.Consumers = t.content, t.s.Consumers
+	t.tell(res)
+	res.Messages -= t.gone
 	res.Notes = append(res.Notes, t.notes...)
 }
 
-// transfer sends one stream.
+// transfer sends one stream to the server.
 type transfer struct {
-	plan  *Plan
-	s     *StreamPlan
-	tally archive.Tally
-	sent  uint64 // archive bytes
-	began time.Time
-	past  uint64 // messages sent that a server may have removed at once, or not have taken, because they have expired
-	gone  uint64 // those of them that are not there already
-	held  uint64 // messages sent under another name of that, so that they do not expire
+	outflow
+	gone  uint64 // messages that have expired, and are not there already
 	notes []string
 
-	content uint64 // bytes of the subjects, headers and payloads of tally
-
 	isMarked bool // whether the stream carries this run's marker until it is complete
-}
-
-func (t *transfer) report(change func(*Progress)) {
-	if t.plan.Options.Progress == nil {
-		return
-	}
-	p := Progress{Stream: t.s.Name, Stage: Sending, Messages: t.tally.Messages, Total: t.s.Messages, Bytes: t.sent, TotalBytes: t.s.ArchiveSize}
-	if change != nil {
-		change(&p)
-	}
-	t.plan.Options.Progress(p)
 }
 
 // run brings the stream to the server and compares what that reports. Where that fails after the server may have created a stream, the
@@ -220,19 +209,33 @@ func (t *transfer) conclude(ctx context.Context) error {
 }
 
 // send passes the whole archive to the server.
-func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
+func (t *transfer) send(ctx context.Context, to *jetstream.Restore) error {
+	out := &framing{Restore: to}
 	if err := t.sendHead(ctx, out); err != nil {
 		return err
 	}
-	if err := t.sendMessages(ctx, out); err != nil {
-		return err
-	}
-	end := archive.AppendEnd(nil)
-	if err := t.write(out, archive.AppendFrame(nil, end)); err != nil {
+	if err := t.sendRest(ctx, out); err != nil {
 		return err
 	}
 	_, err := out.Finish(ctx)
 	return err
+}
+
+// framing is a restore that takes the plain bytes of an archive, and frames them.
+type framing struct {
+	*jetstream.Restore
+	framed []byte
+}
+
+func (f *framing) Write(plain []byte) (written int, err error) {
+	for piece := range slices.Chunk(plain, archive.MaxBlock) {
+		f.framed = archive.AppendFrame(f.framed[:0], piece)
+		if _, err := f.Restore.Write(f.framed); err != nil {
+			return written, err
+		}
+		written += len(piece)
+	}
+	return written, nil
 }
 
 // headPiece is how much of a head a server is given at a time. It makes directories and files for each consumer, and takes no more before
@@ -240,7 +243,7 @@ func (t *transfer) send(ctx context.Context, out *jetstream.Restore) error {
 const headPiece = 8 << 10
 
 // sendHead sends the state, of which the server makes the stream, and the consumers.
-func (t *transfer) sendHead(ctx context.Context, out *jetstream.Restore) error {
+func (t *transfer) sendHead(ctx context.Context, out *framing) error {
 	head := t.s.head.Append(nil)
 	state := len(t.s.head.WithoutConsumers().Append(nil))
 	if err := t.create(ctx, out, head[:state]); err != nil {
@@ -255,8 +258,8 @@ func (t *transfer) sendHead(ctx context.Context, out *jetstream.Restore) error {
 }
 
 // push sends a piece of the head at once.
-func (t *transfer) push(out *jetstream.Restore, piece []byte) error {
-	if err := t.write(out, archive.AppendFrame(nil, piece)); err != nil {
+func (t *transfer) push(out *framing, piece []byte) error {
+	if err := t.write(out, piece); err != nil {
 		return err
 	}
 	return out.Push()
@@ -267,7 +270,7 @@ const createPatience = 5 * time.Second
 
 // create sends the state. On a lone server streams are made one after another: nats-server 2.15.2 goes through the account's streams without
 // a lock when it makes one of a snapshot, and crashes where another is made in the same moment (RestoreStreamV2, tieredReservation).
-func (t *transfer) create(ctx context.Context, out *jetstream.Restore, state []byte) error {
+func (t *transfer) create(ctx context.Context, out *framing, state []byte) error {
 	if t.plan.conn.Server().Cluster != "" {
 		return t.push(out, state)
 	}
@@ -291,119 +294,4 @@ func (t *transfer) deleteStream(ctx context.Context) error {
 	t.plan.creating.Lock()
 	defer t.plan.creating.Unlock()
 	return t.plan.conn.DeleteStream(ctx, t.s.Name)
-}
-
-func (t *transfer) write(out io.Writer, framed []byte) error {
-	n, err := out.Write(framed)
-	t.sent += uint64(n)
-	t.report(nil)
-	return err
-}
-
-// batchSize is how many bytes of messages are sent in one piece: servers read blocks of 1 MiB two or three times faster than of 1 KiB.
-const batchSize = 1 << 20
-
-// sendMessages sends the messages that are alive, each when it was read whole and found in order.
-func (t *transfer) sendMessages(ctx context.Context, out io.Writer) error {
-	next, stop := t.plan.messages(ctx, t.s)
-	defer stop()
-	b := &batch{t: t, out: out}
-	for {
-		m, err := next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return plainDamage(err)
-		}
-		t.count(m)
-		if err := b.add(m.Raw); err != nil {
-			return err
-		}
-	}
-	if err := b.flush(); err != nil {
-		return err
-	}
-	return t.checkTally()
-}
-
-// batch gathers entries and sends them, framed.
-type batch struct {
-	t      *transfer
-	out    io.Writer
-	plain  []byte
-	framed []byte
-}
-
-// add takes an entry. A large one is sent alone.
-func (b *batch) add(entry []byte) error {
-	if len(b.plain)+len(entry) > batchSize {
-		if err := b.flush(); err != nil {
-			return err
-		}
-	}
-	if len(entry) > batchSize {
-		return b.send(entry)
-	}
-	b.plain = append(b.plain, entry...)
-	return nil
-}
-
-func (b *batch) flush() error {
-	if len(b.plain) == 0 {
-		return nil
-	}
-	err := b.send(b.plain)
-	b.plain = b.plain[:0]
-	return err
-}
-
-func (b *batch) send(plain []byte) error {
-	for piece := range slices.Chunk(plain, archive.MaxBlock) {
-		b.framed = archive.AppendFrame(b.framed[:0], piece)
-		if err := b.t.write(b.out, b.framed); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// blobs returns the framed blobs of a stream's messages one after the other, and then io.EOF. A blob is valid until the next call; stop frees what they need.
-func (p *Plan) blobs(ctx context.Context, s *StreamPlan) (next func() ([]byte, error), stop func()) {
-	pull, stop := iter.Pull2(p.rd.Blobs(ctx, s.ids, 2*runtime.GOMAXPROCS(0)))
-	place := -1
-	return func() ([]byte, error) {
-		framed, err, ok := pull()
-		if !ok {
-			return nil, io.EOF
-		}
-		if place++; err != nil && ctx.Err() == nil {
-			err = s.lostAt(place, err)
-		}
-		return framed, err
-	}, stop
-}
-
-// count adds a message that is sent.
-func (t *transfer) count(m *archive.Message) {
-	t.tally.Add(m)
-	t.content += uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
-	if t.plan.expires(t.s, m) {
-		t.past++
-	}
-	if !t.plan.Options.Target.ApplyLimits && wasHeld(m) {
-		t.held++
-	}
-}
-
-// checkTally compares what was sent with what the snapshot says, before the end mark makes it a stream.
-func (t *transfer) checkTally() error {
-	if want := t.s.Messages; t.tally.Messages != want {
-		return fmt.Errorf("the repository gave %d messages, the snapshot says %d", t.tally.Messages, want)
-	}
-	if t.tally.Messages > 0 && (t.tally.FirstSeq < t.s.state.FirstSeq || t.tally.LastSeq > t.s.state.LastSeq) {
-		return fmt.Errorf("the repository gave messages %d to %d, the stream's state says %d to %d",
-			t.tally.FirstSeq, t.tally.LastSeq, t.s.state.FirstSeq, t.s.state.LastSeq)
-	}
-	return nil
 }

@@ -218,18 +218,9 @@ func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]bool) error {
 	if !s.renamed() || !there[s.Source] {
 		return nil
 	}
-	var kept []archive.Consumer
-	var left []string
-	for _, c := range s.captured.Consumers {
-		state, err := archive.ParseConsumer(c.JSON)
-		if err != nil {
-			return fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
-		}
-		if state.DeliverSubject != "" {
-			left = append(left, c.Name)
-			continue
-		}
-		kept = append(kept, c)
+	kept, left, err := s.splitPush()
+	if err != nil {
+		return err
 	}
 	if len(left) == 0 {
 		return nil
@@ -242,4 +233,20 @@ func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]bool) error {
 	s.captured = s.captured.WithConsumers(kept)
 	s.warning("stream %s is on the server, and push consumers of both would deliver to the same subjects: they are left out: %s", s.Source, strings.Join(left, ", "))
 	return p.settle(s)
+}
+
+// splitPush parts the stream's consumers into those that are asked for messages, and the names of those that push them.
+func (s *StreamPlan) splitPush() (pull []archive.Consumer, push []string, err error) {
+	for _, c := range s.captured.Consumers {
+		state, err := archive.ParseConsumer(c.JSON)
+		if err != nil {
+			return nil, nil, fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
+		}
+		if state.DeliverSubject != "" {
+			push = append(push, c.Name)
+			continue
+		}
+		pull = append(pull, c)
+	}
+	return pull, push, nil
 }

@@ -153,7 +153,7 @@ func movedOn(was, is json.RawMessage) bool {
 
 // compareMessages goes through both archives side by side.
 func (v *verification) compareMessages(want, got func() (*archive.Message, error)) error {
-	t := &transfer{plan: v.p, s: v.s}
+	f := &outflow{plan: v.p, s: v.s}
 	w, werr := want()
 	g, gerr := got()
 	for {
@@ -174,10 +174,10 @@ func (v *verification) compareMessages(want, got func() (*archive.Message, error
 				v.diff.add("message %d has another %s", w.Seq, differentPart(w, g))
 			}
 			v.digest.Write(g.Raw)
-			t.tally.Add(w)
-			t.sent += uint64(len(w.Raw))
-			if t.tally.Messages%4096 == 0 {
-				t.report(func(p *Progress) { p.Stage = Verifying })
+			f.tally.Add(w)
+			f.sent += uint64(len(w.Raw))
+			if f.tally.Messages%4096 == 0 {
+				f.report(func(p *Progress) { p.Stage = Verifying })
 			}
 			w, werr = want()
 			g, gerr = got()

@@ -145,7 +145,7 @@ func TestExpiredTTL(t *testing.T) {
 	}
 	out := c.run(t, 0, "restore", "--verify")
 	t.Log(out)
-	if !strings.Contains(out, fmt.Sprintf("%d messages whose Nats-TTL has passed, or soon will have, were restored with that field called Jetsam-TTL", captured-15)) {
+	if !strings.Contains(out, fmt.Sprintf("%d messages whose Nats-TTL has passed, or soon will have, have that field called Jetsam-TTL", captured-15)) {
 		t.Error("it does not say how many messages were kept")
 	}
 	if got := dst.messages(t, "BRIEF"); got != captured {

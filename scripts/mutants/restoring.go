@@ -61,8 +61,8 @@ func restoring() []mutant {
 		},
 		{
 			promise: "what goes to the server is what the snapshot counts",
-			file:    "restore/run.go",
-			old:     "return t.checkTally()",
+			file:    "restore/outflow.go",
+			old:     "return f.checkTally()",
 			new:     "return nil",
 			pkg:     inTests, run: "^TestForgedGroups$",
 		},

@@ -10,6 +10,7 @@ func (p *program) commands() []*cli.Command {
 		p.snapshotsCommand(),
 		p.lsCommand(),
 		p.restoreCommand(),
+		p.exportCommand(),
 		p.dumpCommand(),
 		p.replayCommand(),
 		p.findCommand(),

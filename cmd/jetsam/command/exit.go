@@ -78,6 +78,7 @@ func endingOf(err error) ending {
 		conflicts  *conflictsError
 		incomplete *restore.IncompleteError
 		unmatched  *streamlog.UnmatchedError
+		staging    *local.StagingError
 	)
 	switch {
 	case errors.As(err, &stop):
@@ -98,6 +99,8 @@ func endingOf(err error) ending {
 		return ending{exitLocked, "wait for it with --retry-lock 10m, or remove locks whose holder is gone with `jetsam unlock`"}
 	case errors.As(err, &unmatched):
 		return ending{exitFailed, ""}
+	case errors.As(err, &staging):
+		return stagingEnding(staging)
 	}
 	return sentinelEnding(err)
 }

@@ -21,12 +21,13 @@ type restoredReport struct {
 	Name          string       `json:"name"`
 	Source        string       `json:"source,omitempty"`      // its name in the snapshot, where that is another
 	Snapshot      string       `json:"snapshot_id,omitempty"` // that it is taken from
+	Path          string       `json:"path,omitempty"`        // of the directory that it is exported to
 	Messages      uint64       `json:"messages"`
 	Bytes         uint64       `json:"bytes"` // of subjects, headers and payloads, as "backup" counts them
 	FirstSeq      uint64       `json:"first_seq,omitempty"`
 	LastSeq       uint64       `json:"last_seq,omitempty"`
 	Consumers     int          `json:"consumers"`
-	Outcome       string       `json:"outcome"` // "restored", "verified", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; "updated", "configured" and "consumers added" where only that was wanted; of a dry run "restore", "salvage", "replace", "finish", "skip", "update", "configure", "add consumers", "conflict", "damaged", "not captured"
+	Outcome       string       `json:"outcome"` // "restored", "verified", "exported", "salvaged", "skipped", "failed", "not captured"; "nothing chosen" where a cut leaves nothing; "updated", "configured" and "consumers added" where only that was wanted; of a dry run "restore", "export", "salvage", "replace", "finish", "skip", "update", "configure", "add consumers", "conflict", "damaged", "not captured"
 	Lost          []lostReport `json:"lost,omitempty"`
 	LostConsumers []string     `json:"lost_consumers,omitempty"`
 	Warnings      []string     `json:"warnings,omitempty"`
@@ -36,17 +37,47 @@ type restoredReport struct {
 	Error         string       `json:"error,omitempty"`
 }
 
-// outcomes are those of streams with which nothing went wrong, and plannedOutcomes those of a dry run.
-var (
-	outcomes = map[restore.Action]string{
-		restore.Create: "restored", restore.Skip: "skipped", restore.Replace: "restored",
-		restore.Update: "updated", restore.Configure: "configured", restore.AddConsumers: "consumers added",
+// deed is what is done with streams, in the words of reports.
+type deed struct {
+	do, done string
+	verified string // the outcome of a stream that was read back
+	left     string // what the warnings say of a stream that failed, besides why
+}
+
+func restoring() deed {
+	return deed{"restore", "restored", "verified", ", and what is left of them on the server"}
+}
+
+// planned is the outcome in a dry run of a stream with which nothing is wrong, and ended that of a run.
+func (d deed) planned(a restore.Action) string {
+	switch a {
+	case restore.Skip:
+		return "skip"
+	case restore.Replace:
+		return "replace"
+	case restore.Update:
+		return "update"
+	case restore.Configure:
+		return "configure"
+	case restore.AddConsumers:
+		return "add consumers"
 	}
-	plannedOutcomes = map[restore.Action]string{
-		restore.Create: "restore", restore.Skip: "skip", restore.Replace: "replace",
-		restore.Update: "update", restore.Configure: "configure", restore.AddConsumers: "add consumers",
+	return d.do
+}
+
+func (d deed) ended(a restore.Action) string {
+	switch a {
+	case restore.Skip:
+		return "skipped"
+	case restore.Update:
+		return "updated"
+	case restore.Configure:
+		return "configured"
+	case restore.AddConsumers:
+		return "consumers added"
 	}
-)
+	return d.done
+}
 
 // outcomeNothing is that of a stream of which a cut leaves nothing.
 const outcomeNothing = "nothing chosen"
@@ -69,10 +100,11 @@ func sourceOf(source, name string) string {
 
 // restoreReport is what a run did, or would do.
 type restoreReport struct {
-	MessageType string  `json:"message_type"` // "summary", or "plan" of a dry run
-	Snapshot    string  `json:"snapshot_id"`  // with "at", the newest that was used
-	At          string  `json:"at,omitempty"` // the time that the streams are restored as of
-	Streams     int     `json:"streams"`      // restored
+	MessageType string  `json:"message_type"`   // "summary", or "plan" of a dry run
+	Snapshot    string  `json:"snapshot_id"`    // with "at", the newest that was used
+	At          string  `json:"at,omitempty"`   // the time that the streams are restored as of
+	Path        string  `json:"path,omitempty"` // of the directory that they are exported to
+	Streams     int     `json:"streams"`        // restored
 	Skipped     int     `json:"skipped_streams"`
 	Salvaged    int     `json:"salvaged_streams"` // restored without what is lost
 	Failed      int     `json:"failed_streams"`
@@ -81,6 +113,7 @@ type restoreReport struct {
 	Verified    bool    `json:"verified"` // every message and consumer was read back and is equal
 	Seconds     float64 `json:"seconds,omitempty"`
 
+	deed    deed
 	streams []restoredReport
 }
 
@@ -91,7 +124,7 @@ func (r *restoreReport) text(o *output) {
 	}
 	o.table(l)
 	if r.MessageType == "plan" {
-		o.printf("would restore %s, %s messages, %s; nothing was changed\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.source())
+		o.printf("would %s %s, %s messages, %s; nothing was changed\n", r.deed.do, plural(r.Streams, "stream"), formatCount(r.Messages), r.source())
 		return
 	}
 	equal := ""
@@ -107,11 +140,18 @@ func (r *restoreReport) text(o *output) {
 	if r.Failed > 0 {
 		equal += fmt.Sprintf("; %s failed", plural(r.Failed, "stream"))
 	}
-	o.printf("restored %s, %s messages, %s in %s%s\n", plural(r.Streams, "stream"), formatCount(r.Messages), r.source(), took(r.Seconds), equal)
+	o.printf("%s %s, %s messages, %s in %s%s\n", r.deed.done, plural(r.Streams, "stream"), formatCount(r.Messages), r.source(), took(r.Seconds), equal)
 }
 
-// source says what was restored.
+// source says what was restored, and where to if it was exported.
 func (r *restoreReport) source() string {
+	if r.Path == "" {
+		return r.snapshots()
+	}
+	return r.snapshots() + " to " + r.Path
+}
+
+func (r *restoreReport) snapshots() string {
 	var used []string
 	for _, s := range r.streams {
 		if s.Snapshot != "" && !slices.Contains(used, s.Snapshot[:10]) {
@@ -130,7 +170,7 @@ func (r *restoreReport) source() string {
 // add counts a stream.
 func (r *restoreReport) add(s restoredReport) {
 	switch s.Outcome {
-	case "restored", "verified", "restore", "replace", "finish", outcomeSalvaged, outcomeSalvage,
+	case "restored", "verified", "exported", "restore", "export", "replace", "finish", outcomeSalvaged, outcomeSalvage,
 		"updated", "configured", "consumers added", "update", "configure", "add consumers":
 		r.Streams++
 		r.Messages += s.Messages
@@ -221,18 +261,18 @@ func (p *program) restore(c *cli.Context) error {
 		}
 		if plan != nil && c.Bool("dry-run") {
 			p.tellPlannedLosses(plan)
-			p.printRestore(newPlanReport(plan))
+			p.printRestore(newPlanReport(plan, restoring()))
 		}
 		if err != nil {
 			return summarised(err, where)
 		}
 		if c.Bool("dry-run") {
-			return plannedDamage(plan, where)
+			return plannedDamage(plan, where, restoring())
 		}
 		bars = p.showProgress("message")
 		res, err := plan.Run(ctx)
 		bars.finish()
-		return errors.Join(err, p.restored(plan, res, where))
+		return errors.Join(err, p.restored(plan, res, where, newRestoreReport("summary", plan, restoring())))
 	})
 }
 
@@ -302,20 +342,20 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 }
 
 // newRestoreReport says of a plan what it says as a whole.
-func newRestoreReport(messageType string, plan *restore.Plan) *restoreReport {
-	r := &restoreReport{MessageType: messageType, Snapshot: plan.Snapshot.ID().String()}
+func newRestoreReport(messageType string, plan *restore.Plan, d deed) *restoreReport {
+	r := &restoreReport{MessageType: messageType, Snapshot: plan.Snapshot.ID().String(), deed: d}
 	if at := plan.Options.Cut.At; !at.IsZero() {
 		r.At = at.UTC().Format(time.RFC3339Nano)
 	}
 	return r
 }
 
-func newPlanReport(plan *restore.Plan) *restoreReport {
-	r := newRestoreReport("plan", plan)
+func newPlanReport(plan *restore.Plan, d deed) *restoreReport {
+	r := newRestoreReport("plan", plan, d)
 	for _, s := range plan.Streams {
 		report := restoredReport{
-			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: s.From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
-			Warnings: s.Warnings, Changes: s.Changes, Outcome: plannedOutcomes[s.Action],
+			MessageType: "planned_stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: s.From.ID().String(), Path: s.Dir, Messages: s.Messages, Bytes: s.Bytes, Consumers: s.Consumers,
+			Warnings: s.Warnings, Changes: s.Changes, Outcome: d.planned(s.Action),
 		}
 		switch {
 		case s.Action == restore.Skip:
@@ -365,7 +405,7 @@ func notCaptured(plan *restore.Plan, where string) error {
 }
 
 // plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
-func plannedDamage(plan *restore.Plan, where string) error {
+func plannedDamage(plan *restore.Plan, where string, d deed) error {
 	var damaged []string
 	var why error
 	for _, s := range plan.Streams {
@@ -378,9 +418,9 @@ func plannedDamage(plan *restore.Plan, where string) error {
 		if err := notCaptured(plan, where); err != nil {
 			return err
 		}
-		return plannedSalvage(plan)
+		return plannedSalvage(plan, d)
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams cannot be restored: %s: %v", len(damaged), len(plan.Streams), strings.Join(damaged, ", "), why)}
+	return &partialError{fmt.Sprintf("%d of %d streams cannot be %s: %s: %v", len(damaged), len(plan.Streams), d.done, strings.Join(damaged, ", "), why)}
 }
 
 // conflictsError is a *restore.ConflictError of several conflicts, in two lines.
@@ -413,14 +453,13 @@ func summarised(err error, where string) error {
 	return err
 }
 
-// restored prints what a run did, and returns the error of one that did not do all.
-func (p *program) restored(plan *restore.Plan, res *restore.Result, where string) error {
-	r := newRestoreReport("summary", plan)
+// restored puts into the report r what a run did, prints it, and returns the error of one that did not do all.
+func (p *program) restored(plan *restore.Plan, res *restore.Result, where string, r *restoreReport) error {
 	r.Seconds = res.Took.Seconds()
 	for i, s := range res.Streams {
 		report := restoredReport{
-			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
-			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Changes: plan.Streams[i].Changes, Saved: s.Saved, Outcome: outcomes[s.Action],
+			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Path: s.Dir, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
+			Consumers: s.Consumers, Seconds: s.Took.Seconds(), Changes: plan.Streams[i].Changes, Saved: s.Saved, Outcome: r.deed.ended(s.Action),
 		}
 		switch {
 		case s.Err != nil:
@@ -431,7 +470,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		case s.Lost != nil:
 			report.Outcome = outcomeSalvaged
 		case s.Verified:
-			report.Outcome = "verified"
+			report.Outcome = r.deed.verified
 		}
 		report.tell(s.Lost)
 		report.Warnings = s.Notes
@@ -441,7 +480,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		r.add(report)
 	}
 	r.addMissing("stream", plan)
-	p.tellLosses(res)
+	p.tellLosses(res, r.deed)
 	r.Verified = r.Failed == 0 && allVerified(res)
 	failed := res.Failed()
 	if len(failed) == 1 && len(res.Streams) == 1 && len(plan.Missing) == 0 {
@@ -454,7 +493,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	if err := notCaptured(plan, where); err != nil && len(failed) == 0 {
 		return err
 	}
-	return partialRestore(res, failed)
+	return partialRestore(res, failed, r.deed)
 }
 
 // allVerified says whether messages were restored, and all of them read back and equal to the snapshot's.
@@ -471,17 +510,17 @@ func allVerified(res *restore.Result) bool {
 }
 
 // partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
-func partialRestore(res *restore.Result, failed []restore.StreamResult) error {
+func partialRestore(res *restore.Result, failed []restore.StreamResult, d deed) error {
 	if len(failed) == 0 {
-		return salvagedRestore(res)
+		return salvagedRestore(res, d)
 	}
 	if len(failed) == len(res.Streams) {
-		return fmt.Errorf("none of %d streams was restored; the first: %w", len(failed), failed[0].Err)
+		return fmt.Errorf("none of %d streams was %s; the first: %w", len(failed), d.done, failed[0].Err)
 	}
 	names := make([]string, len(failed))
 	for i, s := range failed {
 		names[i] = s.Name
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams were not restored: %s\nthe warnings above say why, and what is left of them on the server",
-		len(failed), len(res.Streams), strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("%d of %d streams were not %s: %s\nthe warnings above say why%s",
+		len(failed), len(res.Streams), d.done, strings.Join(names, ", "), d.left)}
 }

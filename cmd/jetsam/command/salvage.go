@@ -59,11 +59,11 @@ func (p *program) tellPlannedLosses(plan *restore.Plan) {
 }
 
 // tellLosses warns of what was not restored because it is lost.
-func (p *program) tellLosses(res *restore.Result) {
+func (p *program) tellLosses(res *restore.Result, d deed) {
 	for _, s := range res.Salvaged() {
 		p.tellLost(s.Name, s.Lost)
 		if s.Compared {
-			p.out.note("stream %s: what was restored was read back and is equal", s.Name)
+			p.out.note("stream %s: what was %s was read back and is equal", s.Name, d.done)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func (p *program) tellLost(stream string, d *restore.DamageError) {
 }
 
 // plannedSalvage is the error of a plan that leaves something out of streams because it is lost.
-func plannedSalvage(plan *restore.Plan) error {
+func plannedSalvage(plan *restore.Plan, d deed) error {
 	var names []string
 	for _, s := range plan.Streams {
 		if s.Action != restore.Skip && s.Lost != nil {
@@ -94,11 +94,11 @@ func plannedSalvage(plan *restore.Plan) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams would be restored without what is lost: %s\nthe warnings above name it", len(names), len(plan.Streams), strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("%d of %d streams would be %s without what is lost: %s\nthe warnings above name it", len(names), len(plan.Streams), d.done, strings.Join(names, ", "))}
 }
 
 // salvagedRestore is the error of a run that left something out of streams because it is lost.
-func salvagedRestore(res *restore.Result) error {
+func salvagedRestore(res *restore.Result, d deed) error {
 	salvaged := res.Salvaged()
 	if len(salvaged) == 0 {
 		return nil
@@ -107,6 +107,6 @@ func salvagedRestore(res *restore.Result) error {
 	for i, s := range salvaged {
 		names[i] = s.Name
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams were restored without what is lost: %s\nthe warnings above name it; an earlier snapshot may hold it",
-		len(salvaged), len(res.Streams), strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("%d of %d streams were %s without what is lost: %s\nthe warnings above name it; an earlier snapshot may hold it",
+		len(salvaged), len(res.Streams), d.done, strings.Join(names, ", "))}
 }

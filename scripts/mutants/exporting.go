@@ -1,0 +1,133 @@
+package main
+
+// exporting: a directory that is there under its name is whole, and is what was asked for; nothing else is left, or touched.
+func exporting() []mutant {
+	return []mutant{
+		{
+			promise: "what is in a directory already stays alone there",
+			file:    "storage/local/staging.go",
+			old:     `return staging(path, fmt.Errorf("%w, and is not empty: %s is in it", storage.ErrExist, names[0]))`,
+			new:     "_ = names; return nil",
+			pkg:     inTests, run: "^TestExportRefuses$",
+		},
+		{
+			promise: "what came into a directory since the plan was made stays alone there",
+			file:    "restore/export.go",
+			old:     "if err := local.Vacant(x.Dir); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inTests, run: "^TestExportRefuses$",
+		},
+		{
+			promise: "the files of a directory are synced before it has its name",
+			file:    "storage/local/staging.go",
+			old:     "err = staging(w.path, ignoreUnsupported(f.Sync()))",
+			new:     "_ = ignoreUnsupported",
+			pkg:     inLocal, run: "^TestStaging$",
+		},
+		{
+			promise: "the names of a directory's files are synced before it has its own",
+			file:    "storage/local/staging.go",
+			old:     "if err := s.disk.SyncDir(s.dir); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inLocal, run: "^TestStaging$",
+		},
+		{
+			promise: "a directory's name is synced",
+			file:    "storage/local/staging.go",
+			old:     "if err := s.disk.SyncDir(filepath.Dir(s.path)); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inLocal, run: "^TestStaging$",
+		},
+		{
+			promise: "of a directory that fails nothing is left",
+			file:    "storage/local/staging.go",
+			old:     "err = errors.Join(err, ignoreNotExist(s.disk.Remove(filepath.Join(s.dir, name))))",
+			new:     "_ = name",
+			pkg:     inLocal, run: "^TestStagingFaults$",
+		},
+		{
+			promise: "a directory that fails gets no name",
+			file:    "restore/export.go",
+			old:     "if err == nil {\n\t\terr = out.Commit()",
+			new:     "if failed := out.Commit(); err == nil {\n\t\terr = failed",
+			pkg:     inTests, run: "^TestExportRefuses$",
+		},
+		{
+			promise: "an export that wrote nothing leaves no directory",
+			file:    "restore/export.go",
+			old:     "\tundo()\n\treturn res, err",
+			new:     "\t_ = undo\n\treturn res, err",
+			pkg:     inTests, run: "^TestExportRefuses$",
+		},
+		{
+			promise: "what is read back of an export is what was written",
+			file:    "restore/export.go",
+			old:     "|| [sha256.Size]byte(sum.Sum(nil)) != want {",
+			new:     "{ _ = want",
+			pkg:     inRestore, run: "^TestReadBack$",
+		},
+		{
+			promise: "what would expire at once is exported without max_age",
+			file:    "restore/export.go",
+			old:     "if err := s.hold(p.Options, now); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inTests, run: "^TestExportWarns$",
+		},
+		{
+			promise: "it is told that a server may expire what is exported",
+			file:    "restore/export.go",
+			old:     "if s.config.MaxAge > 0 && s.Messages > 0 {",
+			new:     "if false {",
+			pkg:     inTests, run: "^TestExportWarns$",
+		},
+		{
+			promise: "it is told which directories one account does not take",
+			file:    "restore/export.go",
+			old:     "x.warnOfOverlaps()\n\treturn",
+			new:     "return",
+			pkg:     inTests, run: "^TestExportWarns$",
+		},
+		{
+			promise: "the mark of a restore is not exported",
+			file:    "restore/target.go",
+			old:     "if s.wanted, err = jetstream.WithoutMetadata(wanted, markerName); err != nil {",
+			new:     "if s.wanted, err = jetstream.WithMetadata(wanted, markerName, s.config.Metadata[markerName]); err != nil {",
+			pkg:     inTests, run: "^TestExportOfUnfinishedRestore$",
+		},
+		{
+			promise: "no two directories differ in upper and lower case only",
+			file:    "restore/directory.go",
+			old:     "return strings.ToLower(strings.ToUpper(name))",
+			new:     "return name",
+			pkg:     inRestore, run: "^TestDirectoryNames$",
+		},
+		{
+			promise: "no directory is called like a device",
+			file:    "restore/directory.go",
+			old:     "|| deviceNames.MatchString(name) ||",
+			new:     "||",
+			pkg:     inRestore, run: "^TestDirectoryNames$",
+		},
+		{
+			promise: "an export is compressed",
+			file:    "jetstream/archive/compress.go",
+			old:     "s2.WriterConcurrency(1)",
+			new:     "s2.WriterConcurrency(1), s2.WriterUncompressed()",
+			pkg:     inArchive, run: "^TestCompress$",
+		},
+		{
+			promise: "that a target is full is said by the exit code",
+			file:    "cmd/jetsam/command/export.go",
+			old:     "case errors.Is(err, storage.ErrFull):",
+			new:     "case false:",
+			pkg:     inTests, run: "^TestExportFullDisk$",
+		},
+		{
+			promise: "and so it is where other streams were exported",
+			file:    "cmd/jetsam/command/export.go",
+			old:     "return &unwrittenError{err, cause}",
+			new:     "return err",
+			pkg:     inTests, run: "^TestExportFullDisk$",
+		},
+	}
+}
