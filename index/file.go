@@ -29,7 +29,8 @@ type Pack struct {
 // File is the content of an index file.
 type File struct {
 	Packs      []Pack
-	Supersedes []storage.ID // older index files; written by restic up to 0.16, of no use today
+	Supersedes []storage.ID // older index files, whose place it takes
+	Unknown    bool         // it has fields that are not known here, and that another encoding would lack
 }
 
 // Encode returns the content of an index file that lists packs:
@@ -38,12 +39,15 @@ type File struct {
 //	  {"id":"<blob>","type":"data","offset":0,"length":38},
 //	  {"id":"<blob>","type":"data","offset":38,"length":112,"uncompressed_length":511}]}]}
 //
-// without the white space. It refuses to list nothing.
-func Encode(packs []Pack) ([]byte, error) {
+// without the white space. If it takes the place of older ones, "supersedes":["<index file>",…] comes
+// before the packs. It refuses to list nothing.
+func Encode(packs []Pack, supersedes ...storage.ID) ([]byte, error) {
 	if len(packs) == 0 {
 		return nil, errors.New("encode index: no packs")
 	}
-	dst := append(make([]byte, 0, encodedSize(packs)), `{"packs":[`...)
+	dst := append(make([]byte, 0, encodedSize(packs, supersedes)), '{')
+	dst = appendSupersedes(dst, supersedes)
+	dst = append(dst, `"packs":[`...)
 	for i, p := range packs {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -57,13 +61,29 @@ func Encode(packs []Pack) ([]byte, error) {
 }
 
 // encodedSize returns about how long the encoded packs are.
-func encodedSize(packs []Pack) int {
-	const perFile, perPack, perBlob = 16, 96, 170
-	size := perFile
+func encodedSize(packs []Pack, supersedes []storage.ID) int {
+	const perFile, perPack, perBlob, perName = 32, 96, 170, 67
+	size := perFile + perName*len(supersedes)
 	for _, p := range packs {
 		size += perPack + perBlob*len(p.Blobs)
 	}
 	return size
+}
+
+func appendSupersedes(dst []byte, supersedes []storage.ID) []byte {
+	if len(supersedes) == 0 {
+		return dst
+	}
+	dst = append(dst, `"supersedes":[`...)
+	for i, id := range supersedes {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '"')
+		dst, _ = id.AppendText(dst) // never fails
+		dst = append(dst, '"')
+	}
+	return append(dst, `],`...)
 }
 
 func appendPack(dst []byte, p Pack) ([]byte, error) {
@@ -117,7 +137,7 @@ func check(b pack.Blob) error {
 }
 
 // Decode reads the content of an index file. Fields it does not know are
-// ignored. The blobs of a pack may be given in any order and even overlap: that
+// passed over. The blobs of a pack may be given in any order and even overlap: that
 // is for a check of the repository to report.
 func Decode(data []byte) (*File, error) {
 	if len(data) > MaxFileSize {
@@ -148,6 +168,7 @@ func decodeFile(s *scanner) *File {
 		}
 	})
 	seen.require(s, 1, "packs")
+	f.Unknown = s.skips
 	return f
 }
 

@@ -15,9 +15,10 @@ import (
 //
 // After an error all methods do nothing, and err is the first one.
 type scanner struct {
-	data []byte
-	pos  int
-	err  error
+	data  []byte
+	pos   int
+	skips bool // a value was passed over
+	err   error
 }
 
 var errSyntax = errors.New("not valid JSON")
@@ -172,6 +173,7 @@ func (s *scanner) null() bool {
 
 // skip passes over any value.
 func (s *scanner) skip() {
+	s.skips = true
 	s.peek()
 	start := s.pos
 	for depth := 0; s.pos < len(s.data); {

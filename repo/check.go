@@ -152,24 +152,16 @@ func (c *checker) checkIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	type result struct {
-		file *index.File
-		bad  error
-	}
-	load := func(ctx context.Context, i int, _ result) (result, error) {
-		f, err := c.repo.loadIndexFile(ctx, infos[i])
-		return result{f, err}, storage.Cancelled(ctx)
-	}
-	for res, err := range inOrder(ctx, len(infos), fileReaders, load) {
+	for f, err := range c.repo.indexFiles(ctx, infos) {
 		if err != nil {
 			return err
 		}
-		f := infos[c.report.IndexFiles].File
+		file := storage.File{Kind: storage.Index, ID: f.id}
 		c.report.IndexFiles++
-		if res.bad != nil {
-			c.report.damaged(f, res.bad)
+		if f.bad != nil {
+			c.report.damaged(file, f.bad)
 		} else {
-			c.addIndexFile(f, res.file)
+			c.addIndexFile(file, f.File)
 		}
 		c.progress(CheckProgress{"index", c.report.IndexFiles, len(infos)})
 	}

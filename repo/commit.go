@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"jetsam/blob"
@@ -16,6 +17,7 @@ import (
 //
 //	a pack  before  the index file that lists it
 //	all packs and index files  before  the snapshot that needs them
+//	a merged index file  before  the removal of those whose place it takes
 //
 // Backend.Save returns when a file is durable, so it is enough to call it in that
 // order. A place is not trusted to have done what it says: of a pack it is looked
@@ -92,6 +94,9 @@ func (w *Writer) storeIndex(ctx context.Context, packs []index.Pack) error {
 	if err != nil {
 		return err
 	}
+	// Others shall not merge it before it was read back. A lock that cannot be
+	// renewed now is held all the same, or else saving fails.
+	_ = w.lock.show(ctx)
 	id, err := w.saveUnpacked(ctx, storage.Index, text)
 	if err != nil {
 		return err
@@ -100,21 +105,73 @@ func (w *Writer) storeIndex(ctx context.Context, packs []index.Pack) error {
 	return nil
 }
 
-func (w *Writer) saveUnpacked(ctx context.Context, k storage.Kind, text []byte) (storage.ID, error) {
-	if err := w.lock.held(); err != nil {
-		return storage.ID{}, err
+// replaceIndex stores an index file that lists what others list, and removes them.
+func (w *Writer) replaceIndex(ctx context.Context, m *merged) error {
+	if err := w.lock.settled(ctx); err != nil {
+		return err
 	}
-	id, size, err := w.repo.saveUnpacked(ctx, k, text)
+	text, err := index.Encode(m.packs, m.from...)
 	if err != nil {
-		return storage.ID{}, err
+		return err
 	}
-	if err := w.repo.readBack(ctx, storage.File{Kind: k, ID: id}, size); err != nil {
+	if _, _, err := w.saveReadBack(ctx, storage.Index, text); err != nil {
+		return err
+	}
+	for _, id := range m.from {
+		if err := w.removeIndex(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeIndex removes an index file, all of whose packs another one lists that is
+// durable and names it as superseded. Names are hashes, so that no two files can
+// supersede each other: whoever else does the same meanwhile, one stays that lists
+// a pack.
+//
+// It is not done where others may have listed the file and not read it yet, or
+// where nothing can be removed: that is errBusy.
+func (w *Writer) removeIndex(ctx context.Context, id storage.ID) error {
+	if err := w.lock.held(); err != nil {
+		return err
+	}
+	if err := w.lock.settled(ctx); err != nil {
+		return err
+	}
+	err := w.repo.be.Remove(ctx, storage.File{Kind: storage.Index, ID: id})
+	switch {
+	case errors.Is(err, storage.ErrReadOnly):
+		return errBusy
+	case err != nil && !errors.Is(err, storage.ErrNotExist):
+		return err // which names the file
+	}
+	w.rd.forgetIndexFile(id)
+	return nil
+}
+
+func (w *Writer) saveUnpacked(ctx context.Context, k storage.Kind, text []byte) (storage.ID, error) {
+	id, size, err := w.saveReadBack(ctx, k, text)
+	if err != nil {
 		return storage.ID{}, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Written += uint64(size)
 	return id, nil
+}
+
+// saveReadBack stores JSON as a file, if the lock is still held, and returns how
+// long the file is.
+func (w *Writer) saveReadBack(ctx context.Context, k storage.Kind, text []byte) (id storage.ID, size int, err error) {
+	if err := w.lock.held(); err != nil {
+		return storage.ID{}, 0, err
+	}
+	id, size, err = w.repo.saveUnpacked(ctx, k, text)
+	if err != nil {
+		return storage.ID{}, 0, err
+	}
+	return id, size, w.repo.readBack(ctx, storage.File{Kind: k, ID: id}, size)
 }
 
 // Commit makes everything that was saved durable, then stores the snapshot and
@@ -135,8 +192,19 @@ func (w *Writer) Commit(ctx context.Context, s *snapshot.Snapshot) (storage.ID, 
 	if err != nil {
 		return storage.ID{}, fmt.Errorf("commit snapshot: %w", err)
 	}
+	w.tidy(ctx)
 	w.end()
 	return id, nil
+}
+
+// tidy merges index files if they have piled up. It comes last, when the snapshot
+// is safe: whatever becomes of it, that is no failure of the backup. And it comes
+// before the lock is released, for it removes files.
+func (w *Writer) tidy(ctx context.Context) {
+	err := w.mergeIndex(ctx)
+	if err != nil && !errors.Is(err, errBusy) && storage.Cancelled(ctx) == nil {
+		w.repo.warn(fmt.Errorf("the snapshot is stored, but not all index files could be merged: %w", err))
+	}
 }
 
 // join returns a context that ends with ctx or when the lock is lost, and stops

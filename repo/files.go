@@ -250,10 +250,10 @@ func tooLong(err error) bool { return errors.Is(err, zstd.ErrDecoderSizeExceeded
 
 // firstRoom is what the first frame says that it holds, or else a guess.
 func firstRoom(payload []byte) int {
-	const least, most = 64 << 10, 1 << 30
+	const least, leastGuess, most = 1 << 10, 64 << 10, 1 << 30
 	var h zstd.Header
 	if h.Decode(payload) == nil && h.HasFCS {
 		return int(min(max(h.FrameContentSize, least), most))
 	}
-	return max(4*len(payload), least)
+	return max(4*len(payload), leastGuess)
 }

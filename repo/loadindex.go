@@ -2,7 +2,10 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
+	"maps"
 
 	"jetsam/index"
 	"jetsam/pack"
@@ -29,19 +32,15 @@ func (rd *Reader) reload(ctx context.Context, progress func(done, total int)) er
 	if err != nil {
 		return err
 	}
-	x := index.New()
-	bad, err := rd.repo.readIndex(ctx, x, infos, progress)
-	if err != nil {
+	l := rd.repo.newIndexLoad(index.New(), make(map[storage.ID]struct{}, len(infos)))
+	l.progress = progress
+	if err := l.read(ctx, infos); err != nil {
 		return err
 	}
 	rd.mu.Lock()
 	defer rd.mu.Unlock()
-	rd.files = make(map[storage.ID]struct{}, len(infos))
-	for _, info := range infos {
-		rd.files[info.File.ID] = struct{}{}
-	}
-	rd.incomplete = bad
-	rd.index.Store(x)
+	rd.files, rd.left, rd.incomplete = l.files, l.left, l.bad
+	rd.index.Store(l.index)
 	return nil
 }
 
@@ -52,37 +51,34 @@ func (rd *Reader) update(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh, same := rd.unread(infos)
+	files, same := rd.filesIn(infos)
 	if !same {
 		return rd.reload(ctx, nil)
 	}
-	bad, err := rd.repo.readIndex(ctx, rd.index.Load(), fresh, nil)
-	if err != nil {
+	l := rd.repo.newIndexLoad(rd.index.Load(), files)
+	if err := l.read(ctx, infos); err != nil {
 		return err
 	}
 	rd.mu.Lock()
 	defer rd.mu.Unlock()
-	for _, info := range fresh {
-		rd.files[info.File.ID] = struct{}{}
-	}
-	rd.incomplete = append(rd.incomplete, bad...)
+	rd.files = l.files
+	maps.Copy(rd.left, l.left)
+	rd.incomplete = append(rd.incomplete, l.bad...)
 	return nil
 }
 
-// unread returns the index files that were not read yet, and whether all that
-// were are still there.
-func (rd *Reader) unread(infos []storage.Info) (fresh []storage.Info, same bool) {
+// filesIn returns the index files that were read, and whether all of them are
+// among infos.
+func (rd *Reader) filesIn(infos []storage.Info) (files map[storage.ID]struct{}, all bool) {
 	rd.mu.Lock()
 	defer rd.mu.Unlock()
-	var known int
+	var there int
 	for _, info := range infos {
 		if _, ok := rd.files[info.File.ID]; ok {
-			known++
-		} else {
-			fresh = append(fresh, info)
+			there++
 		}
 	}
-	return fresh, known == len(rd.files)
+	return maps.Clone(rd.files), there == len(rd.files)
 }
 
 // noteIndexFile tells the Reader of an index file whose packs it knows.
@@ -92,42 +88,120 @@ func (rd *Reader) noteIndexFile(id storage.ID) {
 	rd.files[id] = struct{}{}
 }
 
-// readIndex adds what index files list to x, and returns why some could not be
-// read.
-func (r *Repo) readIndex(ctx context.Context, x *index.Index, infos []storage.Info, progress func(done, total int)) (bad []error, err error) {
-	type result struct {
-		file *index.File
-		bad  error
-	}
-	load := func(ctx context.Context, i int, _ result) (result, error) {
-		f, err := r.loadIndexFile(ctx, infos[i])
-		if cancelled := storage.Cancelled(ctx); cancelled != nil {
-			return result{}, cancelled
-		}
-		return result{f, err}, nil
-	}
-	var done int
-	for res, err := range inOrder(ctx, len(infos), fileReaders, load) {
-		if err != nil {
-			return nil, err
-		}
-		if res.bad != nil {
-			r.warn(res.bad)
-			bad = append(bad, res.bad)
-		} else {
-			addFile(x, res.file)
-		}
-		if done++; progress != nil {
-			progress(done, len(infos))
-		}
-	}
-	return bad, nil
+// forgetIndexFile tells the Reader of an index file that is gone, and whose packs
+// another lists.
+func (rd *Reader) forgetIndexFile(id storage.ID) {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	delete(rd.files, id)
 }
 
-func addFile(x *index.Index, f *index.File) {
-	for _, p := range f.Packs {
-		x.AddPack(p.ID, p.Blobs)
+// indexTries is how often the index files are listed, if some of a list are gone
+// before they are read: somebody has merged them.
+const indexTries = 5
+
+// indexLoad reads index files into an index.
+type indexLoad struct {
+	repo     *Repo
+	index    *index.Index
+	files    map[storage.ID]struct{}   // that were read, or cannot be
+	left     map[storage.ID]storage.ID // that are there although another one, the value, takes their place
+	bad      []error                   // why some cannot be read
+	progress func(done, total int)
+}
+
+func (r *Repo) newIndexLoad(x *index.Index, files map[storage.ID]struct{}) *indexLoad {
+	return &indexLoad{repo: r, index: x, files: files, left: make(map[storage.ID]storage.ID)}
+}
+
+// read reads the files that are listed and were not read before. Where some are
+// gone, what took their place is looked for.
+func (l *indexLoad) read(ctx context.Context, infos []storage.Info) error {
+	for try := 1; ; try++ {
+		gone, err := l.readOnce(ctx, infos)
+		if err != nil {
+			return err
+		}
+		if len(gone) == 0 || try == indexTries {
+			for id, err := range gone {
+				l.files[id] = struct{}{}
+				l.pass(err)
+			}
+			return nil
+		}
+		if err := sleep(ctx, l.repo.opts.LockWait); err != nil {
+			return err
+		}
+		if infos, err = l.repo.list(ctx, storage.Index); err != nil {
+			return err
+		}
 	}
+}
+
+// readOnce is read that returns which files were gone.
+func (l *indexLoad) readOnce(ctx context.Context, infos []storage.Info) (gone map[storage.ID]error, err error) {
+	there := make(map[storage.ID]struct{}, len(infos))
+	var unread []storage.Info
+	for _, info := range infos {
+		there[info.File.ID] = struct{}{}
+		if _, ok := l.files[info.File.ID]; !ok {
+			unread = append(unread, info)
+		}
+	}
+	gone = make(map[storage.ID]error)
+	var done int
+	for f, err := range l.repo.indexFiles(ctx, unread) {
+		switch {
+		case err != nil:
+			return nil, err
+		case errors.Is(f.bad, storage.ErrNotExist):
+			gone[f.id] = f.bad
+		case f.bad != nil:
+			l.files[f.id] = struct{}{}
+			l.pass(f.bad)
+		default:
+			l.files[f.id] = struct{}{}
+			l.add(f, there)
+		}
+		if done++; l.progress != nil {
+			l.progress(done, len(unread))
+		}
+	}
+	return gone, nil
+}
+
+// pass passes over a file.
+func (l *indexLoad) pass(why error) {
+	l.repo.warn(why)
+	l.bad = append(l.bad, why)
+}
+
+func (l *indexLoad) add(f indexFile, there map[storage.ID]struct{}) {
+	for _, p := range f.Packs {
+		l.index.AddPack(p.ID, p.Blobs)
+	}
+	for _, id := range f.Supersedes {
+		if _, ok := there[id]; ok && id != f.id {
+			l.left[id] = f.id
+		}
+	}
+}
+
+// indexFile is an index file that was read, or why it was not.
+type indexFile struct {
+	*index.File
+	id  storage.ID
+	bad error
+}
+
+// indexFiles yields index files in the order in which they are listed. An error
+// that it yields beside is that ctx was cancelled.
+func (r *Repo) indexFiles(ctx context.Context, infos []storage.Info) iter.Seq2[indexFile, error] {
+	load := func(ctx context.Context, i int, _ indexFile) (indexFile, error) {
+		f, err := r.loadIndexFile(ctx, infos[i])
+		return indexFile{f, infos[i].File.ID, err}, storage.Cancelled(ctx)
+	}
+	return inOrder(ctx, len(infos), fileReaders, load)
 }
 
 func (r *Repo) loadIndexFile(ctx context.Context, info storage.Info) (f *index.File, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,6 +201,75 @@ func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
 	// Readers go on: what they miss they say.
 	if l.exclusive || other.Exclusive || other.Err != nil && !l.past {
 		return &LockedError{Lock: other, Age: age}
+	}
+	return nil
+}
+
+// errBusy says that others' locks are too young to remove index files now.
+var errBusy = errors.New("others have begun to use the repository")
+
+// announce shows the lock, and returns errBusy unless all others are older than
+// lockSettled. Of two that announce themselves at the same time, at most one gets
+// nil: each has to see the other's.
+func (l *Lock) announce(ctx context.Context) error {
+	if err := l.show(ctx); err != nil {
+		return err
+	}
+	return l.settled(ctx)
+}
+
+// show renews the lock unless it is young enough for others to see, for a while,
+// that its holder is at work.
+func (l *Lock) show(ctx context.Context) error {
+	if err := l.held(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.age() < lockSettled/2 {
+		return nil
+	}
+	if err := l.renew(ctx); err != nil {
+		return err
+	}
+	return sleep(ctx, l.repo.opts.LockWait)
+}
+
+// settled returns errBusy unless all others' locks are older than lockSettled,
+// and this one, which keeps others from the same, is not.
+func (l *Lock) settled(ctx context.Context) error {
+	infos, err := l.repo.list(ctx, storage.Lock)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.age() >= lockSettled {
+		return errBusy
+	}
+	for _, info := range infos {
+		if info.File == l.file || slices.Contains(l.replaced, info.File) || info.Size == 0 {
+			continue
+		}
+		if err := l.repo.settled(ctx, info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled returns errBusy unless a lock is older than lockSettled.
+func (r *Repo) settled(ctx context.Context, info storage.Info) error {
+	l, err := r.loadLock(ctx, info)
+	switch {
+	case errors.Is(err, storage.ErrNotExist):
+		return nil
+	case errors.Is(err, ErrCorrupt):
+		return errBusy
+	case err != nil:
+		return fmt.Errorf("look at another's lock: %w", err)
+	case !l.Dead && r.wallClock().Sub(l.Time) < lockSettled:
+		return errBusy
 	}
 	return nil
 }

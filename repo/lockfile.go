@@ -21,6 +21,10 @@ const (
 	// well before anybody may take it for stale.
 	lockLimit = lockStale - lockRefresh*3/2
 
+	// lockSettled is how old a lock must be for its holder to have read the index:
+	// that is the first thing it does.
+	lockSettled = 2 * time.Minute
+
 	lockPoll  = time.Second      // how often a holder looks at the clock
 	lockRetry = 10 * time.Second // after a renewal that failed
 	lockSkew  = 5 * time.Minute  // by how much another clock may be ahead without a warning

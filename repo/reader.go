@@ -26,7 +26,8 @@ type Reader struct {
 	writing atomic.Bool                 // a Writer adds to it
 
 	mu         sync.Mutex
-	files      map[storage.ID]struct{} // index files that were read
+	files      map[storage.ID]struct{}   // index files that were read
+	left       map[storage.ID]storage.ID // those that another one, the value, takes the place of
 	incomplete []error
 }
 

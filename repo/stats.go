@@ -6,7 +6,7 @@ import "jetsam/blob"
 type WriteStats struct {
 	Data, Tree KindStats
 	Packs      int    // stored
-	Written    uint64 // of packs, index files and the snapshot
+	Written    uint64 // of packs, index files and the snapshot; a merged index file takes the place of others
 }
 
 // KindStats tells of the blobs of one kind.

@@ -305,8 +305,12 @@ func (s *stress) run(ctx context.Context, r *repo.Repo, files map[string][][]byt
 func (s *stress) acknowledge(a acknowledged) { s.snapshots = append(s.snapshots, a) }
 
 func (s *stress) backUp() {
+	before := count(s, s.disk, storage.Index)
 	a, err := s.run(s.Context(), s.open(s.disk), s.newFiles())
 	s.must(err)
+	if count(s, s.disk, storage.Index) < before {
+		s.count("merge of index files")
+	}
 	s.acknowledge(a)
 }
 
@@ -425,6 +429,7 @@ var faultCalls = []storagetest.Call{
 	{Op: storagetest.OpList, Kind: storage.Index},
 	{Op: storagetest.OpLoad, Kind: storage.Index},
 	{Op: storagetest.OpSave, Kind: storage.Index},
+	{Op: storagetest.OpRemove, Kind: storage.Index},
 	{Op: storagetest.OpList, Kind: storage.Pack},
 	{Op: storagetest.OpSave, Kind: storage.Pack},
 	{Op: storagetest.OpStat, Kind: storage.Pack},

@@ -197,7 +197,7 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 		if p.Options.Target.ApplyLimits {
 			s.warning("its messages may have a Nats-TTL of their own: the server does not take those whose time has passed, and how many these are is only known when they are read")
 		} else {
-			s.warning("its messages may have a Nats-TTL of their own: those whose time has passed, or soon will have, are restored with that field called %s, so that they stay; --apply-limits leaves them as they are, and the server does not take them", heldHeader)
+			s.warning("its messages may have a Nats-TTL of their own: those whose time has passed, or soon will have, get that field called %s, so that they stay; --apply-limits leaves them as they are, and the server does not take them", heldHeader)
 		}
 	}
 	if s.config.Retention == "interest" && s.Consumers == 0 && s.Messages > 0 {

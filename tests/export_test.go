@@ -385,7 +385,7 @@ func TestExportWarns(t *testing.T) {
 		"AGED":   "without max_age",
 		"YOUNG":  "its max_age is 1000h0m0s: what is older by the time that the directory is restored",
 		"LARGE":  "a message of 3145728 bytes: a server takes it only if its max_payload",
-		"TTL":    "the Nats-TTL of 1 of its messages has passed",
+		"TTL":    "1 messages whose Nats-TTL has passed, or soon will have, have that field called Jetsam-TTL",
 		"PUSHED": "push consumers, which deliver to the same subjects as those of stream PUSHED",
 	} {
 		if !strings.Contains(got[stream], want) {
@@ -395,6 +395,10 @@ func TestExportWarns(t *testing.T) {
 	restoreStock(t, dst, "AGED", filepath.Join(dir, "AGED"))
 	if age := lookAt(t, dst, "AGED").Config["max_age"]; fmt.Sprint(age) != "0" {
 		t.Errorf("max_age is %v", age)
+	}
+	restoreStock(t, dst, "TTL", filepath.Join(dir, "TTL"))
+	if n := dst.messages(t, "TTL"); n != 4 {
+		t.Errorf("the stream with times to live has %d messages, want all 4", n)
 	}
 	emptyServer(t, dst)
 

@@ -152,17 +152,22 @@ func TestFormatPack(t *testing.T) {
 }
 
 func TestFormatIndex(t *testing.T) {
-	text := exampleLine(t, "index")
-	f, err := index.Decode([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := index.Encode(f.Packs)
-	if err != nil || string(again) != text {
-		t.Errorf("encoded again it is %s, %v", again, err)
-	}
-	if got := f.Packs[0].ID.String(); got != exampleLine(t, "pack ID") {
-		t.Errorf("it lists pack %s", got)
+	for _, name := range []string{"index", "merged index"} {
+		text := exampleLine(t, name)
+		f, err := index.Decode([]byte(text))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		again, err := index.Encode(f.Packs, f.Supersedes...)
+		if err != nil || string(again) != text {
+			t.Errorf("%s: encoded again it is %s, %v", name, again, err)
+		}
+		if got := f.Packs[0].ID.String(); got != exampleLine(t, "pack ID") {
+			t.Errorf("%s lists pack %s", name, got)
+		}
+		if merged := len(f.Supersedes) > 0; merged != (name == "merged index") || f.Unknown {
+			t.Errorf("%s: supersedes %v, unknown fields %v", name, f.Supersedes, f.Unknown)
+		}
 	}
 }
 
@@ -207,7 +212,7 @@ func TestFormatSnapshot(t *testing.T) {
 func TestFormatExamplesAreAllExecuted(t *testing.T) {
 	executed := []string{
 		"master key", "sealed text", "sealed nothing", "key file", "user key", "config", "sealed file", "sealed file ID", "lock",
-		"pack", "pack header", "pack ID", "index", "tree", "tree ID", "empty tree", "snapshot",
+		"pack", "pack header", "pack ID", "index", "merged index", "tree", "tree ID", "empty tree", "snapshot",
 	}
 	names := doctest.Names(t, formatPage)
 	slices.Sort(names)

@@ -167,8 +167,8 @@ func durability() []mutant {
 		{
 			promise: "index files and snapshots are read back after they were saved",
 			file:    "repo/commit.go",
-			old:     "if err := w.repo.readBack(ctx, storage.File{Kind: k, ID: id}, size); err != nil {",
-			new:     "if err := w.repo.stored(ctx, storage.File{Kind: k, ID: id}, size); err != nil {",
+			old:     "return id, size, w.repo.readBack(ctx, storage.File{Kind: k, ID: id}, size)",
+			new:     "return id, size, w.repo.stored(ctx, storage.File{Kind: k, ID: id}, size)",
 			pkg:     inRepo, run: "^TestNoSnapshotOfWhatIsNotStored$",
 		},
 		{
