@@ -98,12 +98,13 @@ type StreamResult struct {
 	FirstSeq  uint64 // of the first and last message, 0 where there are none
 	LastSeq   uint64
 	Consumers int
-	NewBytes  uint64    // stored bytes that the repository did not have
-	Removed   uint64    // messages that the server removed while the stream was captured
-	Torn      string    // why what was captured is not the stream as it was at one time; empty: it is
-	Retried   string    // why the first attempt was not taken; empty: it was
-	Created   time.Time // the stream, as the server says
-	Recreated string    // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
+	NewBytes  uint64       // stored bytes that the repository did not have
+	Removed   uint64       // messages that the server removed while the stream was captured
+	Torn      string       // why what was captured is not the stream as it was at one time; empty: it is
+	Retried   string       // why the first attempt was not taken; empty: it was
+	Resumed   []Resumption // where it broke off and went on
+	Created   time.Time    // the stream, as the server says
+	Recreated string       // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
 	Captured  time.Time
 	Took      time.Duration
 	Err       error // why it is not in the snapshot
@@ -151,8 +152,9 @@ func Plan(ctx context.Context, conn *jetstream.Conn, sel streamlog.Selection) ([
 // Run returns the result and the first stream's error. What is selected and does not exist is *streamlog.UnmatchedError.
 func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*Result, error) {
 	began := time.Now()
-	if !conn.Server().AtLeast(2, 15) {
-		return nil, fmt.Errorf("server %s has version %s: backup %w", conn.Server().Name, conn.Server().Version, errOldServer)
+	server := conn.Server()
+	if !server.AtLeast(2, 15) {
+		return nil, fmt.Errorf("server %s has version %s: backup %w", server.Name, server.Version, errOldServer)
 	}
 	account, err := conn.Account(ctx)
 	if err != nil {
@@ -163,7 +165,7 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 		return nil, err
 	}
 	if len(streams) == 0 {
-		return nil, fmt.Errorf("nothing was saved: account %s on %s: %w", account.Name, conn.Server().URL, ErrNoStreams)
+		return nil, fmt.Errorf("nothing was saved: account %s on %s: %w", account.Name, server.URL, ErrNoStreams)
 	}
 	w, err := r.NewWriter(ctx, nil)
 	if err != nil {
@@ -174,12 +176,13 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 	if err != nil {
 		return nil, err
 	}
-	b := &run{conn: conn, w: w, cut: cut, account: account, o: o, began: began}
+	b := &run{conn: conn, server: server, w: w, cut: cut, account: account, o: o, began: began}
 	return b.run(ctx, r, streams)
 }
 
 type run struct {
 	conn    *jetstream.Conn
+	server  jetstream.ServerInfo // as it was when the run began: it may go away
 	w       *repo.Writer
 	cut     *chunker.Cutter // of which every capture has a fresh one
 	account jetstream.AccountInfo
@@ -292,11 +295,10 @@ func nodes(captures []*capture) []*snapshot.Node {
 }
 
 func (b *run) describeAccount(streams []StreamResult) *streamlog.Account {
-	server := b.conn.Server()
 	a := &streamlog.Account{
 		Format:   streamlog.FormatVersion,
 		Account:  b.account.Name,
-		Server:   streamlog.AccountServer{Name: server.Name, Version: server.Version, Cluster: server.Cluster, Domain: b.account.Domain},
+		Server:   streamlog.AccountServer{Name: b.server.Name, Version: b.server.Version, Cluster: b.server.Cluster, Domain: b.account.Domain},
 		Limits:   b.account.Raw,
 		Captured: []streamlog.CapturedStream{},
 		Failed:   []streamlog.FailedStream{},
@@ -364,14 +366,13 @@ func (b *run) paths() []string {
 
 // host is a name that stays the same from run to run: a server's name is empty where it was made up at start.
 func (b *run) host() string {
-	server := b.conn.Server()
 	switch {
 	case b.o.Host != "":
 		return b.o.Host
-	case server.Cluster != "":
-		return server.Cluster
-	case server.Name != "":
-		return server.Name
+	case b.server.Cluster != "":
+		return b.server.Cluster
+	case b.server.Name != "":
+		return b.server.Name
 	}
-	return server.Host
+	return b.server.Host
 }

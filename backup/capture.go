@@ -51,14 +51,15 @@ func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 	if b.outage.over(b.patience()) && !b.conn.Connected() {
 		return nil, fmt.Errorf("not tried, the server has been away for more than %v: %w", b.patience(), jetstream.ErrConnectionLost)
 	}
-	first, err := b.attempt(ctx, name, true, false)
+	k := &breaks{}
+	first, err := b.attempt(ctx, name, k, true, false)
 	if err == nil && first.Torn == "" || ctx.Err() != nil || final(err) {
 		return first, err
 	}
 	if errors.Is(err, jetstream.ErrUnreachable) {
 		b.awaitServer(ctx, name)
 	}
-	second, err2 := b.attempt(ctx, name, first == nil && errors.Is(err, jetstream.ErrUnreachable), true)
+	second, err2 := b.attempt(ctx, name, k, first == nil && errors.Is(err, jetstream.ErrUnreachable), true)
 	switch {
 	case err2 == nil:
 		second.Retried = whyAgain(first, err)
@@ -75,23 +76,23 @@ func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 
 // attempt captures a stream. The first one, and another after one that broke off, may be an increment; a torn one is made good by reading the whole.
 // again says that there will be no other.
-func (b *run) attempt(ctx context.Context, name string, mayIncrement, again bool) (*capture, error) {
+func (b *run) attempt(ctx context.Context, name string, k *breaks, mayIncrement, again bool) (*capture, error) {
 	if b.ancestors[name].snapshot == (storage.ID{}) {
 		if b.o.Mode == ModeIncremental {
 			return nil, errNoAncestor
 		}
-		return b.captureOnce(ctx, name, again)
+		return b.captureOnce(ctx, name, k, again)
 	}
 	if b.o.Mode == ModeFull || !mayIncrement && b.o.Mode != ModeIncremental {
-		return b.captureOnce(ctx, name, again)
+		return b.captureOnce(ctx, name, k, again)
 	}
-	c, err := b.captureIncrement(ctx, name)
+	c, err := b.captureIncrement(ctx, name, k)
 	var denied *jetstream.PermissionError // a full capture needs other permissions, as older versions did
 	if err == nil || b.o.Mode == ModeIncremental || !needsFull(err) && !errors.As(err, &denied) {
 		return c, err
 	}
 	why := err
-	if c, err = b.captureOnce(ctx, name, again); err == nil {
+	if c, err = b.captureOnce(ctx, name, k, again); err == nil {
 		c.Whole, c.Damaged = why.Error(), errors.Is(why, repo.ErrCorrupt)
 	}
 	return c, err
@@ -120,7 +121,7 @@ func final(err error) bool {
 var errRecreated = errors.New("deleted and created again while it was read")
 
 // captureOnce captures a stream; again says that there will be no other attempt.
-func (b *run) captureOnce(ctx context.Context, name string, again bool) (*capture, error) {
+func (b *run) captureOnce(ctx context.Context, name string, k *breaks, again bool) (*capture, error) {
 	began := time.Now()
 	before, err := b.look(ctx, name)
 	if err != nil {
@@ -130,26 +131,31 @@ func (b *run) captureOnce(ctx context.Context, name string, again bool) (*captur
 	if err != nil {
 		return nil, err
 	}
-	defer snap.Close()
-	state, head := snap.state, snap.head
-	g := newGaps(state.FirstSeq)
-	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), b.messages(name, snap.in.Next, state, g))
+	before.Config, before.State = snap.Config, snap.State
+	r := b.newReading(standing{before, snap.state, snap.head}, snap.way(), k)
+	defer r.close()
+	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), r.messages(ctx))
 	if err != nil {
-		return nil, snap.source.why(err)
+		return nil, err
 	}
-	c := &capture{StreamResult: StreamResult{
-		Name: name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers), Captured: began,
-		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, state), Way: WaySnapshot, New: m.Count, Received: snap.source.n,
-	}}
-	v, err := b.judge(ctx, before, state, m, g)
+	v, err := b.judge(ctx, r, m)
 	if err != nil {
 		return nil, err
 	}
 	if again && v.usual {
 		v.torn = "" // as every capture of such a stream would be
 	}
-	c.Removed, c.Torn = v.removed, v.torn
-	return c, b.save(ctx, c, snap.Snapshot, head, m, before.Created)
+	r.close()
+	live := r.living(m)
+	c := &capture{StreamResult: StreamResult{
+		Name: name, Messages: live.Count, Bytes: m.Content, FirstSeq: live.First, LastSeq: live.Last, Consumers: len(r.as.head.Consumers), Captured: began,
+		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, r.as.state), Way: WaySnapshot, New: m.Count, Received: r.received,
+		Removed: v.removed, Torn: v.torn, Resumed: r.resumed,
+	}}
+	if r.died > 0 {
+		c.Bytes = contentOf(r.as.StreamInfo, live.Count)
+	}
+	return c, b.save(ctx, c, r, m)
 }
 
 // opened is a snapshot whose head was read.
@@ -173,6 +179,20 @@ func (b *run) openSnapshot(ctx context.Context, name string, o jetstream.Snapsho
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *opened) way() way {
+	return way{
+		next: func() (*archive.Message, error) {
+			m, err := s.in.Next()
+			if err != nil && err != io.EOF {
+				err = s.source.why(err)
+			}
+			return m, err
+		},
+		received: func() uint64 { return s.source.n },
+		close:    func() { s.Close() },
+	}
 }
 
 func (s *opened) readHead() (err error) {
@@ -243,26 +263,6 @@ func sameState(state archive.State, head *archive.Head) error {
 	return nil
 }
 
-// messages yields the messages that next does, and ends with an error at the first that the state does not allow: a server that never
-// stops sending is not listened to any longer than that.
-func (b *run) messages(name string, next func() (*archive.Message, error), state archive.State, g *gaps) func() (*archive.Message, error) {
-	meter := b.meter(name, state)
-	var sofar streamlog.Messages
-	return func() (*archive.Message, error) {
-		msg, err := next()
-		if err != nil {
-			return nil, err
-		}
-		sofar.Count, sofar.Last = sofar.Count+1, msg.Seq
-		if err := possible(state, &sofar); err != nil {
-			return nil, err
-		}
-		g.saw(msg.Seq)
-		meter.add(msg)
-		return msg, nil
-	}
-}
-
 // view is a stream as it stands at one time.
 type view struct {
 	*jetstream.StreamInfo
@@ -285,13 +285,30 @@ func (b *run) look(ctx context.Context, name string) (v view, err error) {
 	return v, nil
 }
 
+// lookAgain asks how a stream stands from which something did not come.
+func (b *run) lookAgain(ctx context.Context, name string) (v view, err error) {
+	err = b.patiently(ctx, name, func() error {
+		v, err = b.look(ctx, name)
+		return err
+	})
+	if err != nil {
+		return view{}, fmt.Errorf("ask for the sequences that the stream lost: %w", err)
+	}
+	return v, nil
+}
+
 // judge compares what came with how the stream stood before and stands now.
-func (b *run) judge(ctx context.Context, before view, state archive.State, m *streamlog.Messages, g *gaps) (verdict, error) {
+func (b *run) judge(ctx context.Context, r *reading, all *streamlog.Messages) (verdict, error) {
+	before, state, g, m := r.as, r.as.state, r.gaps, r.living(all)
 	if err := possible(state, m); err != nil {
 		return verdict{}, err
 	}
 	g.end(state.LastSeq)
-	after, err := b.conn.Stream(ctx, before.Name)
+	var after *jetstream.StreamInfo
+	err := b.patiently(ctx, before.Name, func() (err error) {
+		after, err = b.conn.Stream(ctx, before.Name)
+		return err
+	})
 	if err != nil {
 		return verdict{}, fmt.Errorf("look at the stream again after its capture: %w", err)
 	}
@@ -301,9 +318,9 @@ func (b *run) judge(ctx context.Context, before view, state archive.State, m *st
 	if m.Count == state.Messages {
 		return verdict{}, nil
 	}
-	now, err := b.look(ctx, before.Name)
+	now, err := b.lookAgain(ctx, before.Name)
 	if err != nil {
-		return verdict{}, fmt.Errorf("ask for the sequences that the stream lost: %w", err)
+		return verdict{}, err
 	}
 	nowState, err := archive.ParseState(now.State)
 	if err != nil {
@@ -316,15 +333,22 @@ func (b *run) judge(ctx context.Context, before view, state archive.State, m *st
 }
 
 // save stores the stream's directory.
-func (b *run) save(ctx context.Context, c *capture, snap *jetstream.Snapshot, head *archive.Head, m *streamlog.Messages, created time.Time) error {
+func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Messages) (err error) {
+	if r.died > 0 {
+		if m.Dead, err = streamlog.SaveDead(ctx, saver{b.w}, nil, r.gaps.dead().Within(m.First, m.Last)); err != nil {
+			return err
+		}
+	}
+	head := r.as.head
 	doc := &streamlog.Document{
-		Config: snap.Config,
-		State:  snap.State,
+		Config: r.as.Config,
+		State:  r.as.State,
 		Jetsam: streamlog.Capture{
 			Format:         streamlog.FormatVersion,
-			Created:        created,
-			Messages:       m.Count,
-			MessageBytes:   m.Content,
+			Created:        c.Created,
+			Messages:       c.Messages,
+			MessageBytes:   c.Bytes,
+			Estimated:      r.died > 0,
 			LargestMessage: m.Largest,
 			Removed:        c.Removed,
 			Torn:           c.Torn,
@@ -332,7 +356,6 @@ func (b *run) save(ctx context.Context, c *capture, snap *jetstream.Snapshot, he
 			Consumers:      b.fidelity(head),
 		},
 	}
-	var err error
 	c.node, c.NewBytes, err = streamlog.SaveStream(ctx, saver{b.w}, c.Name, doc, head, m)
 	return err
 }
@@ -341,7 +364,7 @@ func (b *run) save(ctx context.Context, c *capture, snap *jetstream.Snapshot, he
 // a cluster's sets one with pending messages back to its ack floor (nats-server 2.15, stream_backup.go).
 func (b *run) fidelity(head *archive.Head) []streamlog.ConsumerFidelity {
 	f := streamlog.FidelityExact
-	if b.conn.Server().Cluster != "" {
+	if b.server.Cluster != "" {
 		f = streamlog.FidelityAckFloor
 	}
 	var out []streamlog.ConsumerFidelity

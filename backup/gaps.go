@@ -1,6 +1,10 @@
 package backup
 
-import "slices"
+import (
+	"slices"
+
+	"jetsam/streamlog"
+)
 
 // maxGaps bounds the memory for the gaps of one capture, and maxDeleted what a server is asked to list of the sequences that it lacks.
 // Past them only counts are compared.
@@ -42,6 +46,28 @@ func (g *gaps) add(s span) {
 		return
 	}
 	g.runs = append(g.runs, s)
+}
+
+// dead are the sequences of the gaps.
+func (g *gaps) dead() *streamlog.Dead {
+	return streamlog.NewDead(func(yield func(streamlog.Run) bool) {
+		for _, s := range g.runs {
+			if !yield(streamlog.Run{First: s.from, Last: s.to}) {
+				return
+			}
+		}
+	})
+}
+
+// bury makes gaps of what came from a sequence on and has died since, and returns how many messages these are.
+func (g *gaps) bury(from uint64, died *streamlog.Dead) uint64 {
+	before := g.dead()
+	all := before.Union(died.Within(from, g.next-1))
+	g.runs = g.runs[:0]
+	for r := range all.Runs() {
+		g.add(span{r.First, r.Last})
+	}
+	return all.Len() - before.Len()
 }
 
 // since is how many sequences of the gaps are seq or higher and were alive before, as far as that is known.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"time"
@@ -48,50 +47,62 @@ type increment struct {
 	parent ancestor
 	log    *streamlog.Log
 
-	head     *archive.Head
-	info     *jetstream.StreamInfo // the stream, as it is captured
-	through  uint64                // the last message that the log and the stream have in common
-	dead     *streamlog.Dead       // what the stream does not have up to its last sequence
-	full     bool                  // from the stream's first sequence on, both have every one that is common
-	want     uint64                // messages that came
-	received uint64
-	way      string
+	consumers []archive.Consumer
+	info      *jetstream.StreamInfo // the stream, as it is captured
+	through   uint64                // the last message that the log and the stream have in common
+	dead      *streamlog.Dead       // what the stream does not have up to its last sequence
+	full      bool                  // from the stream's first sequence on, both have every one that is common
+	want      uint64                // messages that came
+	received  uint64
+	way       string
 }
 
 // captureIncrement captures a stream as the continuation of an earlier snapshot's log. It is streamlog.ErrUnfit or errMuchNew where the
 // whole stream must, or had better, be read.
-func (b *run) captureIncrement(ctx context.Context, name string) (*capture, error) {
+func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*capture, error) {
 	i := &increment{b: b, name: name, parent: b.ancestors[name]}
 	began := time.Now()
 	if err := i.prepare(ctx); err != nil {
 		return nil, err
 	}
-	g := newGaps(i.through + 1)
-	m, err := i.fetch(ctx, g)
+	r, err := i.read(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	v, err := i.judge(ctx, m, g)
+	defer r.close()
+	m, err := i.log.Continue(ctx, saver{b.w}, streamlog.Next{
+		Through: i.through, Dead: i.dead, Full: i.full, Cut: b.cut.Fresh(), Messages: r.messages(ctx),
+	})
 	if err != nil {
 		return nil, err
 	}
-	live := i.info.Messages - (i.want - m.Came.Count)
+	r.close()
+	if err := i.rebase(r, m); err != nil {
+		return nil, err
+	}
+	came := r.living(&m.Came)
+	v, err := i.judge(ctx, came, r.gaps)
+	if err != nil {
+		return nil, err
+	}
+	live := i.info.Messages - (i.want - came.Count)
 	c := &capture{StreamResult: StreamResult{
-		Name: name, Messages: live, Bytes: i.contentOf(live), FirstSeq: i.info.FirstSeq, Consumers: len(i.head.Consumers), Captured: began,
-		Created: i.info.Created, Recreated: i.recreated(), Removed: v.removed, Torn: v.torn, Way: i.way, Parent: i.parent.snapshot, Through: i.through, New: m.Came.Count, Received: i.received,
+		Name: name, Messages: live, Bytes: contentOf(i.info, live), FirstSeq: i.info.FirstSeq, Consumers: len(i.consumers), Captured: began,
+		Created: i.info.Created, Recreated: i.recreated(), Removed: v.removed, Torn: v.torn, Way: i.way, Parent: i.parent.snapshot, Through: i.through, New: m.Came.Count,
+		Received: i.received + r.received, Resumed: r.resumed,
 	}}
 	switch {
 	case live == 0:
 		c.FirstSeq = 0
-	case m.Came.Count > 0:
-		c.LastSeq = m.Came.Last
+	case came.Count > 0:
+		c.LastSeq = came.Last
 	default:
 		c.LastSeq = i.through
 	}
 	if same, err := i.unchanged(ctx, c); same || err != nil {
 		return c, err
 	}
-	return c, i.save(ctx, c, m)
+	return c, i.save(ctx, c, r, m)
 }
 
 // recreated says that the stream is not the one that the earlier snapshot holds, although it goes on from there.
@@ -114,7 +125,7 @@ func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
 	}
-	if !slices.EqualFunc(head.Consumers, i.head.Consumers, func(x, y archive.Consumer) bool { return x.Name == y.Name && sameJSON(x.JSON, y.JSON) }) {
+	if !slices.EqualFunc(head.Consumers, i.consumers, func(x, y archive.Consumer) bool { return x.Name == y.Name && sameJSON(x.JSON, y.JSON) }) {
 		return false, nil
 	}
 	c.node, c.Unchanged, c.Bytes = i.log.Stream.Node(), true, was.Jetsam.MessageBytes
@@ -148,7 +159,7 @@ func (i *increment) prepare(ctx context.Context) error {
 		return err
 	}
 	// Consumers first: so none of them stands beyond the messages.
-	if err := i.readHead(ctx); err != nil {
+	if i.consumers, i.received, err = i.b.readConsumers(ctx, i.name); err != nil {
 		return err
 	}
 	if i.info, err = i.look(ctx); err != nil {
@@ -333,24 +344,35 @@ func (i *increment) bisect(ctx context.Context) (uint64, error) {
 	return common, nil
 }
 
-// fetch stores the continued log: what the stream has of the earlier one, and what came since.
-func (i *increment) fetch(ctx context.Context, g *gaps) (*streamlog.Continued, error) {
-	next := func() (*archive.Message, error) { return nil, io.EOF }
+// read begins to fetch what came.
+func (i *increment) read(ctx context.Context, k *breaks) (*reading, error) {
+	w := way{next: nothing}
 	i.way = WayNone
 	if i.want > 0 {
-		f, err := i.open(ctx)
-		if err != nil {
+		var err error
+		if w, i.way, err = i.b.fetch(ctx, i.info, i.through+1, i.want, i.dead.Has); err != nil {
 			return nil, err
 		}
-		defer func() {
-			i.received += f.Received()
-			f.Close()
-		}()
-		next = f.Next
 	}
-	return i.log.Continue(ctx, saver{i.b.w}, streamlog.Next{
-		Through: i.through, Dead: i.dead, Full: i.full, Cut: i.b.cut.Fresh(), Messages: i.b.messages(i.name, next, i.newState(), g),
-	})
+	return i.b.newReading(standing{view: view{StreamInfo: i.info}, state: i.newState()}, w, k), nil
+}
+
+// rebase takes the stream as it stood when its reading was last gone on with.
+func (i *increment) rebase(r *reading, m *streamlog.Continued) error {
+	if len(r.resumed) == 0 {
+		return nil
+	}
+	was := i.dead.Within(1, i.through)
+	i.info, i.consumers, i.dead = r.as.StreamInfo, r.as.head.Consumers, deadOf(r.as.StreamInfo, r.as.dead.deleted)
+	is := i.dead.Within(1, i.through)
+	if was.Minus(is).Len() > 0 {
+		return fmt.Errorf("%w: messages are back that were gone", streamlog.ErrUnfit)
+	}
+	i.want = r.as.state.Messages
+	if is.Len() > was.Len() || r.died > 0 {
+		m.Dead = m.Dead.Union(is).Union(r.gaps.dead().Within(i.through+1, m.Came.Last))
+	}
+	return nil
 }
 
 // newState is the state of a stream that holds what came.
@@ -358,45 +380,59 @@ func (i *increment) newState() archive.State {
 	return archive.State{Messages: i.want, FirstSeq: i.through + 1, LastSeq: i.info.LastSeq, Bytes: i.info.Bytes / max(i.info.Messages, 1) * i.want}
 }
 
-// open begins to fetch what came, in the way that the stream allows.
-func (i *increment) open(ctx context.Context) (*jetstream.Fetch, error) {
-	o := jetstream.FetchOptions{IdleTimeout: i.b.o.IdleTimeout}
-	if i.info.Retention == "limits" {
-		i.way = WayConsumer
-		f, err := i.b.conn.Fetch(ctx, i.name, i.through+1, i.info.LastSeq, o)
+// fetch begins to fetch the messages of a stream from a sequence on, which are that many, in the way that the stream allows.
+func (b *run) fetch(ctx context.Context, info *jetstream.StreamInfo, from, want uint64, gone func(uint64) bool) (way, string, error) {
+	o := jetstream.FetchOptions{IdleTimeout: b.o.IdleTimeout}
+	if info.Retention == "limits" {
+		f, err := b.conn.Fetch(ctx, info.Name, from, info.LastSeq, o)
+		if err == nil {
+			return wayOf(f), WayConsumer, nil
+		}
 		var denied *jetstream.PermissionError
 		var refused *jetstream.APIError
-		if err == nil || errors.Is(err, jetstream.ErrUnreachable) || !errors.As(err, &refused) && !errors.As(err, &denied) {
-			return f, err
+		if errors.Is(err, jetstream.ErrUnreachable) || !errors.As(err, &refused) && !errors.As(err, &denied) {
+			return way{}, WayConsumer, err
 		}
 	}
-	if i.want > fewToGet {
-		return nil, errMuchNew
+	if want > fewToGet {
+		return way{}, "", errMuchNew
 	}
-	i.way, o.Way, o.Skip = WayGet, jetstream.ByGet, i.dead.Has
-	return i.b.conn.Fetch(ctx, i.name, i.through+1, i.info.LastSeq, o)
+	o.Way, o.Skip = jetstream.ByGet, gone
+	f, err := b.conn.Fetch(ctx, info.Name, from, info.LastSeq, o)
+	if err != nil {
+		return way{}, WayGet, err
+	}
+	return wayOf(f), WayGet, nil
+}
+
+func wayOf(f *jetstream.Fetch) way {
+	return way{f.Next, f.Received, func() { f.Close() }}
 }
 
 // judge compares what came with how the stream stands now.
-func (i *increment) judge(ctx context.Context, m *streamlog.Continued, g *gaps) (verdict, error) {
+func (i *increment) judge(ctx context.Context, came *streamlog.Messages, g *gaps) (verdict, error) {
 	state := i.newState()
-	if err := possible(state, &m.Came); err != nil {
+	if err := possible(state, came); err != nil {
 		return verdict{}, err
 	}
 	g.end(state.LastSeq)
-	after, err := i.look(ctx)
+	var after *jetstream.StreamInfo
+	err := i.b.patiently(ctx, i.name, func() (err error) {
+		after, err = i.look(ctx)
+		return err
+	})
 	if err != nil {
 		return verdict{}, err
 	}
 	if !after.Created.Equal(i.info.Created) {
 		return verdict{}, errRecreated
 	}
-	if m.Came.Count == i.want {
+	if came.Count == i.want {
 		return verdict{}, nil
 	}
-	now, err := i.b.look(ctx, i.name)
+	now, err := i.b.lookAgain(ctx, i.name)
 	if err != nil {
-		return verdict{}, fmt.Errorf("ask for the sequences that the stream lost: %w", err)
+		return verdict{}, err
 	}
 	nowState, err := archive.ParseState(now.State)
 	if err != nil {
@@ -411,7 +447,7 @@ func (i *increment) judge(ctx context.Context, m *streamlog.Continued, g *gaps) 
 			before.deleted = append(before.deleted, seq)
 		}
 	}
-	v := reconcile(state, &m.Came, g, nowState, before, now.dead, now.StreamSettings)
+	v := reconcile(state, came, g, nowState, before, now.dead, now.StreamSettings)
 	old := i.info.Messages - i.want
 	died := old - min(old, now.dead.alive(span{1, i.through}))
 	if v.torn == "" && died > 0 && !replaced(died+v.removed, state, nowState, now.StreamSettings) {
@@ -427,15 +463,15 @@ func (i *increment) judge(ctx context.Context, m *streamlog.Continued, g *gaps) 
 
 // contentOf estimates the bytes of subjects, headers and payloads of so many messages: a server counts some more for each (nats-server 2.15,
 // fileStoreMsgSizeRaw, memStoreMsgSizeRaw).
-func (i *increment) contentOf(messages uint64) uint64 {
+func contentOf(info *jetstream.StreamInfo, messages uint64) uint64 {
 	extra := uint64(30)
-	if i.info.Storage == "memory" {
+	if info.Storage == "memory" {
 		extra = 16
 	}
-	if messages < i.info.Messages {
-		return i.info.Bytes/i.info.Messages*messages - min(i.info.Bytes/i.info.Messages, extra)*messages
+	if messages < info.Messages {
+		return info.Bytes/info.Messages*messages - min(info.Bytes/info.Messages, extra)*messages
 	}
-	return i.info.Bytes - min(i.info.Bytes, extra*messages)
+	return info.Bytes - min(info.Bytes, extra*messages)
 }
 
 // maxCompared is how many bytes of JSON are decoded to be compared: a consumer may have a million messages that wait.
@@ -468,13 +504,9 @@ func (i *increment) died() bool {
 }
 
 // save stores the stream's directory.
-func (i *increment) save(ctx context.Context, c *capture, m *streamlog.Continued) error {
+func (i *increment) save(ctx context.Context, c *capture, r *reading, m *streamlog.Continued) error {
 	was := i.log.Stream.Document.Jetsam
-	state, err := archive.ParseState(i.info.State)
-	if err != nil {
-		return err
-	}
-	head, err := (&archive.Head{State: i.info.State, Consumers: i.head.Consumers}).WithState(state)
+	head, err := headOf(i.info, i.consumers)
 	if err != nil {
 		return err
 	}
@@ -487,11 +519,11 @@ func (i *increment) save(ctx context.Context, c *capture, m *streamlog.Continued
 			Messages:       c.Messages,
 			MessageBytes:   was.MessageBytes + m.Came.Content,
 			LargestMessage: max(was.LargestMessage, m.Came.Largest),
-			Estimated:      was.Estimated || i.died(),
+			Estimated:      was.Estimated || i.died() || r.died > 0,
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
-			Consumers:      i.b.fidelity(i.head),
+			Consumers:      i.b.fidelity(head),
 			Continues:      &streamlog.ContinuationOrigin{Snapshot: i.parent.snapshot.String(), Sequence: i.through},
 		},
 	}
@@ -504,31 +536,39 @@ func (i *increment) save(ctx context.Context, c *capture, m *streamlog.Continued
 	return err
 }
 
-// readHead reads the consumers where they stand. What a server lists does not say which messages wait for an acknowledgement: where some do,
-// a lone server is asked for the beginning of a snapshot, which does.
-func (i *increment) readHead(ctx context.Context) error {
-	i.head = &archive.Head{}
-	if i.b.o.NoConsumers {
-		return nil
-	}
-	consumers, err := i.b.conn.Consumers(ctx, i.name)
+// headOf is the head of a stream with these consumers.
+func headOf(info *jetstream.StreamInfo, consumers []archive.Consumer) (*archive.Head, error) {
+	state, err := archive.ParseState(info.State)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	return (&archive.Head{State: info.State, Consumers: consumers}).WithState(state)
+}
+
+// readConsumers reads the consumers of a stream where they stand, and says how many bytes that took. What a server lists does not say which
+// messages wait for an acknowledgement: where some do, a lone server is asked for the beginning of a snapshot, which does.
+func (b *run) readConsumers(ctx context.Context, stream string) (out []archive.Consumer, received uint64, err error) {
+	if b.o.NoConsumers {
+		return nil, 0, nil
+	}
+	consumers, err := b.conn.Consumers(ctx, stream)
+	if err != nil {
+		return nil, 0, err
 	}
 	consumers = slices.DeleteFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return jetstream.IsFetchConsumer(c.Name) })
-	lone := i.b.conn.Server().Cluster == ""
+	lone := b.server.Cluster == ""
 	if lone && slices.ContainsFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redelivered > 0 }) {
-		return i.readHeadOfSnapshot(ctx)
+		return b.consumersOfSnapshot(ctx, stream)
 	}
 	for _, c := range consumers {
-		i.received += uint64(len(c.Raw))
+		received += uint64(len(c.Raw))
 		text, err := consumerJSON(c)
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		i.head.Consumers = append(i.head.Consumers, archive.Consumer{Name: c.Name, JSON: text})
+		out = append(out, archive.Consumer{Name: c.Name, JSON: text})
 	}
-	return nil
+	return out, received, nil
 }
 
 // consumerJSON is a consumer as a snapshot holds it. One with pending messages goes back to its floor: they are delivered again.
@@ -550,15 +590,14 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 // headChunk is how much of a snapshot a server sends at a time of which only the head is wanted.
 const headChunk = 1 << 10
 
-func (i *increment) readHeadOfSnapshot(ctx context.Context) error {
-	snap, err := i.b.openSnapshot(ctx, i.name, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: i.b.o.IdleTimeout})
+func (b *run) consumersOfSnapshot(ctx context.Context, stream string) (out []archive.Consumer, received uint64, err error) {
+	snap, err := b.openSnapshot(ctx, stream, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: b.o.IdleTimeout})
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer snap.Close()
-	i.head = snap.head
-	for _, c := range i.head.Consumers {
-		i.received += uint64(len(c.JSON))
+	for _, c := range snap.head.Consumers {
+		received += uint64(len(c.JSON))
 	}
-	return nil
+	return snap.head.Consumers, received, nil
 }

@@ -53,7 +53,7 @@ func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (
 		if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
 			errs = append(errs, fmt.Errorf("snapshot %s: %w", all[i].ID().Short(), err))
 		}
-		if err != nil || a.Server.Cluster != b.conn.Server().Cluster || a.Server.Domain != b.account.Domain {
+		if err != nil || a.Server.Cluster != b.server.Cluster || a.Server.Domain != b.account.Domain {
 			continue
 		}
 		for _, c := range a.Captured {

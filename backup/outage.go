@@ -44,23 +44,41 @@ func (o *outage) over(patience time.Duration) bool {
 	return !o.since.IsZero() && time.Since(o.since) > patience
 }
 
-// awaitServer waits until the server says something of the stream, or until patience ends.
-func (b *run) awaitServer(ctx context.Context, stream string) {
+// awaitServer waits until the server says something of the stream, or until patience ends, and says whether it did.
+func (b *run) awaitServer(ctx context.Context, stream string) bool {
 	deadline := b.outage.begin().Add(b.patience())
 	for time.Now().Before(deadline) {
 		_, err := b.conn.Stream(ctx, stream)
 		if errors.Is(err, jetstream.ErrProtocol) {
-			return // it is not made again
+			return false // it is not made again
 		}
 		if !errors.Is(err, jetstream.ErrUnreachable) && !errors.Is(err, jetstream.ErrNoJetStream) {
 			b.outage.end()
-			return
+			return true
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(patienceStep):
+		if !sleep(ctx, patienceStep) {
+			break
 		}
+	}
+	return false
+}
+
+// patiently asks, and once more where the server went away and is back.
+func (b *run) patiently(ctx context.Context, stream string, ask func() error) error {
+	err := ask()
+	if err != nil && broke(err) && b.awaitServer(ctx, stream) {
+		err = ask()
+	}
+	return err
+}
+
+// sleep waits, and says whether ctx still goes on then.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

@@ -44,7 +44,8 @@ const (
 // which the last messages have not come yet, and its count of what is pending is an estimate.
 //
 // How much the server sends ahead grows beyond what a slow line can bear. Where that was seen on this connection, a consumer is told
-// to go on only as often as keeps its window small; once it has stalled, and a heartbeat says so, another one goes on in its place.
+// to go on only as often as keeps its window small; once it has stalled, and a heartbeat says so, another one goes on in its place, with a
+// window that is larger if there is room: the line has borne this one.
 type deliveries struct {
 	*branch
 	window   int           // bytes that the server may send ahead; 0: as much as it likes
@@ -83,12 +84,23 @@ func newDeliveries(b *branch, info *StreamInfo) *deliveries {
 	if err := strictjson.Decode(info.Config, &config); err == nil && config.Limits.Inactive > 0 {
 		d.quiet = min(d.quiet, config.Limits.Inactive)
 	}
-	window := b.conn.windows.take(0)
-	d.give = func() { b.conn.windows.give(window) }
-	if b.conn.windows.isNarrow() {
+	d.takeWindow()
+	return d
+}
+
+func (d *deliveries) takeWindow() {
+	window := d.conn.windows.take(0)
+	d.give = func() { d.conn.windows.give(window) }
+	if d.conn.windows.isNarrow() {
 		d.window = window
 	}
-	return d
+}
+
+// widen takes another window after one of which all has come.
+func (d *deliveries) widen() {
+	d.give()
+	d.conn.windows.well()
+	d.takeWindow()
 }
 
 // consume creates a consumer that delivers what there is from a sequence on.
@@ -186,6 +198,9 @@ func (d *deliveries) read(m *archive.Message) error {
 			return fmt.Errorf("%w, again after it was replaced %d times", err, maxReplaced)
 		}
 		d.end()
+		if errors.Is(err, errStalled) && d.number > 0 {
+			d.widen()
+		}
 		if err := d.consume(d.next); err != nil {
 			return err
 		}

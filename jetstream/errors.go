@@ -141,7 +141,7 @@ func sentinel(code int) error {
 
 // StatusError is a snapshot that the server ended before it was complete.
 type StatusError struct {
-	Code int    // 408: our answers did not arrive in time, or nobody listened; 500: the server could not read the stream
+	Code int    // StatusTimeout: our answers did not arrive in time, or nobody listened; 500: the server could not read the stream
 	Text string // why, in the server's words
 }
 

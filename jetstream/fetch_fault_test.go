@@ -157,7 +157,7 @@ func TestFetchOverARestart(t *testing.T) {
 }
 
 // TestFetchAfterALineProvedSlow: where a line proved slow, no server sends much ahead any more. Consumers stall and
-// replace each other until all is there.
+// replace each other until all is there, with windows that grow again: fewer than if each had the first one, of 2 MiB.
 func TestFetchAfterALineProvedSlow(t *testing.T) {
 	checkLeaks(t)
 	for name, size := range map[string]int{"small": 500, "larger than any window": 3 << 20} {
@@ -165,7 +165,7 @@ func TestFetchAfterALineProvedSlow(t *testing.T) {
 			server := serve(t, natsd.Options{MaxPayload: 8 << 20})
 			js := fill(t, server.URL())
 			addStream(t, js, nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Storage: nats.MemoryStorage})
-			publish(t, js, "s", 10<<20/size, size)
+			publish(t, js, "s", 32<<20/size, size)
 			c := connect(t, jetstream.Config{Servers: server.URL()})
 			want := stored(t, c, "S", 0, math.MaxUint64)
 			c.ProveSlow()
@@ -191,6 +191,12 @@ func TestFetchAfterALineProvedSlow(t *testing.T) {
 					<-created
 				}
 			})
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			if more := len(created); more > 6 {
+				t.Errorf("%d consumers replaced each other", more+3)
+			}
 			noConsumers(t, js, "S")
 		})
 	}

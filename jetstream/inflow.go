@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -59,7 +60,8 @@ func (q *inflow) push(a arrival) {
 }
 
 // take returns all that has come, in order, and takes spent, what it returned before, to fill that next. It waits until there is
-// something, and returns ErrTimeout if that takes longer than patience. Once the queue has failed the error comes before whatever is left in it.
+// something, and returns ErrTimeout if that takes longer than patience. Once the queue has failed the error comes before whatever is left in it,
+// unless the connection was lost: what has come is good.
 func (q *inflow) take(spent []arrival, patience time.Duration) ([]arrival, error) {
 	clear(spent)
 	if all, err := q.swap(spent[:0]); len(all) > 0 || err != nil {
@@ -82,7 +84,7 @@ func (q *inflow) take(spent []arrival, patience time.Duration) ([]arrival, error
 func (q *inflow) swap(empty []arrival) ([]arrival, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.err != nil || len(q.queue) == 0 {
+	if len(q.queue) == 0 {
 		return nil, q.err
 	}
 	all := q.queue
@@ -101,7 +103,9 @@ func (q *inflow) fail(err error) {
 func (q *inflow) setErr(err error) {
 	if q.err == nil {
 		q.err = err
-		q.queue, q.size = nil, 0
+		if !errors.Is(err, ErrConnectionLost) {
+			q.queue, q.size = nil, 0
+		}
 		q.wake()
 	}
 }

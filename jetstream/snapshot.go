@@ -305,8 +305,8 @@ func (s *Snapshot) accept(m *nats.Msg) ([]byte, error) {
 	return m.Data, nil
 }
 
-// statusTimeout ends a snapshot whose chunks were not answered in time.
-const statusTimeout = 408
+// StatusTimeout ends a snapshot whose chunks were not answered in time.
+const StatusTimeout = 408
 
 // end judges the empty message that ends a snapshot.
 func (s *Snapshot) end(m *nats.Msg) error {
@@ -328,7 +328,7 @@ func (s *Snapshot) end(m *nats.Msg) error {
 		return fmt.Errorf("%w: %w", ErrSlowReader, early)
 	case s.gone(context.Background()):
 		return fmt.Errorf("deleted while it was read: %w: %w", ErrStreamNotFound, early)
-	case code == statusTimeout:
+	case code == StatusTimeout:
 		s.conn.windows.slow()
 	}
 	return early

@@ -78,8 +78,11 @@ func (t *tap) push(reply string, header []byte) {
 }
 
 // pop returns the header block of the message with that reply subject and so many bytes of headers, or nil. It forgets that and
-// all that came before.
+// all that came before. Of a message without a reply subject, as heartbeats are, nothing is kept.
 func (t *tap) pop(reply string, size int) []byte {
+	if reply == "" {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(t.blocks) > 0 {

@@ -71,6 +71,9 @@ func TestTapForgets(t *testing.T) {
 	for i := range 5 {
 		tap.push(fmt.Sprint(i), []byte{byte(i)})
 	}
+	if tap.pop("", 1) != nil || len(tap.blocks) != 5 {
+		t.Error("a heartbeat takes the headers of what comes behind it")
+	}
 	if got := tap.pop("3", 1); !bytes.Equal(got, []byte{3}) {
 		t.Errorf("header is %v", got)
 	}
@@ -138,6 +141,23 @@ func TestInflow(t *testing.T) {
 	}
 	if _, err := q.take(nil, 0); err == nil || q.size != 0 || len(q.queue) != 0 {
 		t.Errorf("%d bytes are kept, error %v", q.size, err)
+	}
+}
+
+// TestInflowOfALostConnection: what came before the connection was lost is read first. Whatever else ends a fetch ends it at once.
+func TestInflowOfALostConnection(t *testing.T) {
+	for _, why := range []error{ErrConnectionLost, ErrClosed} {
+		q := newInflow(10_000)
+		q.push(arrival{Msg: &nats.Msg{Subject: "came"}})
+		q.fail(why)
+		q.push(arrival{Msg: &nats.Msg{Subject: "late"}})
+		got, err := q.take(nil, 0)
+		if lost := why == ErrConnectionLost; lost != (len(got) == 1) || lost && err != nil {
+			t.Errorf("%v: %d messages, %v", why, len(got), err)
+		}
+		if _, err := q.take(nil, 0); err != why {
+			t.Errorf("then %v, want %v", err, why)
+		}
 	}
 }
 

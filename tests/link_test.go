@@ -26,6 +26,11 @@ type link struct {
 	rate  int           // bytes a second that come from the server
 	reset int64         // a connection is reset after so many bytes from the server
 
+	// delivery is called as chunk is, with each message that a consumer delivers: how many there were by then.
+	delivery  func(n int)
+	delivered atomic.Int64
+	bytes     atomic.Int64 // that came from the server
+
 	target string
 	l      net.Listener
 	down   atomic.Bool // connections are refused
@@ -125,6 +130,7 @@ func (k *link) follow(w io.Writer, server net.Conn) {
 			k.seen(reply, payload)
 			line = append(line, payload...)
 		}
+		k.bytes.Add(int64(len(line)))
 		if _, err := w.Write(line); err != nil {
 			return
 		}
@@ -150,6 +156,9 @@ func messageLine(line []byte) (body int, reply string) {
 
 // seen tells of a chunk, or of the end of a snapshot that had chunks.
 func (k *link) seen(reply string, payload []byte) {
+	if k.delivery != nil && strings.HasPrefix(reply, "$JS.ACK.") {
+		k.delivery(int(k.delivered.Add(1)))
+	}
 	if k.chunk == nil {
 		return
 	}

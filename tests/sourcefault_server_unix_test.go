@@ -106,13 +106,14 @@ func client(t testing.TB, address string) *source {
 	return &source{nil, nc, js}
 }
 
-// TestServerEndsInMidCapture ends a server in the middle of a snapshot. It comes back: the stream is read again, and is whole.
+// TestServerEndsInMidCapture ends a server in the middle of a snapshot. It comes back: the stream is read on from there, or again where nothing had
+// come, and is whole.
 func TestServerEndsInMidCapture(t *testing.T) {
 	type end struct {
 		how syscall.Signal
 		at  int
 	}
-	ends := []end{{syscall.SIGKILL, 10}, {syscall.SIGTERM, 1}}
+	ends := []end{{syscall.SIGKILL, 60}, {syscall.SIGTERM, 1}}
 	if proof() {
 		ends = nil
 		for _, how := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGUSR2} {
@@ -138,12 +139,65 @@ func TestServerEndsInMidCapture(t *testing.T) {
 			res, err := backup.Run(t.Context(), through(t, k.open(t, srv.url())), r, small)
 			must(t, err)
 			got := res.Streams[0]
-			t.Logf("retried %q", got.Retried)
-			if got.Err != nil || got.Torn != "" {
+			t.Logf("resumed %+v, retried %q", got.Resumed, got.Retried)
+			if got.Err != nil || got.Torn != "" || end.at == 60 && (len(got.Resumed) != 1 || got.Retried != "") {
 				t.Fatalf("%+v", got)
 			}
 			if snap := stored(t, r, "S"); !slices.Equal(snap.Messages, want.Messages) {
 				t.Errorf("%d messages in the snapshot, %d in the stream", len(snap.Messages), len(want.Messages))
+			}
+		})
+	}
+}
+
+// TestRolledBackInMidCapture kills a server in the middle of a snapshot, and has it come back as it had been before, as where it had not yet written
+// all to disk; it then gives the sequences that it lost to other messages. What is captured is never of both.
+func TestRolledBackInMidCapture(t *testing.T) {
+	const n = 1500
+	for _, c := range []struct {
+		name    string
+		at      int // how many messages it has still
+		others  int // that come
+		resumes bool
+		why     string
+	}{
+		{"behind what came", n / 4, 2 * n, false, "it has another message"},
+		{"behind what came, and empty there", n / 4, 0, false, "went back from"},
+		{"before what is to come", n * 5 / 6, n, true, ""},
+		{"before what is to come, and short", n * 5 / 6, 1, false, "went back from"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			srv := startChild(t)
+			src := client(t, srv.url())
+			src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}})
+			src.fillNoise(t, "s", c.at)
+			srv.signal(syscall.SIGTERM)
+			saved := filepath.Join(t.TempDir(), "saved")
+			must(t, os.CopyFS(saved, os.DirFS(srv.dir)))
+			srv.start(t)
+			src.waitMessages(t, "S", uint64(c.at))
+			src.fillNoise(t, "s", n-c.at)
+			k := &link{chunk: atChunk(50, func(attempt int) {
+				if attempt > 1 {
+					return
+				}
+				srv.signal(syscall.SIGKILL)
+				must(t, os.RemoveAll(srv.dir))
+				must(t, os.CopyFS(srv.dir, os.DirFS(saved)))
+				srv.start(t)
+				src.waitMessages(t, "S", uint64(c.at))
+				src.publish(t, "s.1", c.others, text)
+			})}
+			r, _ := newRepo(t, repo.Options{})
+			res, err := backup.Run(t.Context(), through(t, k.open(t, srv.url())), r, small)
+			must(t, err)
+			got := res.Streams[0]
+			t.Logf("%d messages, resumed %+v, retried %q", got.Messages, got.Resumed, got.Retried)
+			if got.Err != nil || got.Torn != "" || c.resumes != (len(got.Resumed) == 1) || !strings.Contains(got.Retried, c.why) || c.resumes != (got.Retried == "") {
+				t.Errorf("%+v", got)
+			}
+			if want := lookAt(t, src, "S"); !slices.Equal(stored(t, r, "S").Messages, want.Messages) {
+				t.Error("the snapshot is not the stream")
 			}
 		})
 	}
@@ -279,8 +333,8 @@ func TestSlowAndBrokenLinks(t *testing.T) {
 	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}})
 	src.fillNoise(t, "s", 1000)
 	want := lookAt(t, src, "S")
-	stall := func(d time.Duration, times int) *link {
-		return &link{chunk: atChunk(10, func(attempt int) {
+	stall := func(chunk int, d time.Duration, times int) *link {
+		return &link{chunk: atChunk(chunk, func(attempt int) {
 			if attempt <= times {
 				time.Sleep(d)
 			}
@@ -289,15 +343,16 @@ func TestSlowAndBrokenLinks(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		link  *link
-		says  string // of why it was tried again, or of the error
+		says  string // of why it was tried again, or went on, or of the error
 		fails bool
 		long  bool
 	}{
 		{"300 ms late", &link{delay: 300 * time.Millisecond}, "", false, true},
-		{"stalls for 4 s", stall(4*time.Second, 1), "", false, true},
-		{"stalls for 6 s", stall(6*time.Second, 1), "408", false, true},
-		{"stalls for 6 s each time", stall(6*time.Second, 9), "408", true, true},
-		{"reset every MiB", &link{reset: 1 << 20}, "connection to NATS lost", true, false},
+		{"stalls for 4 s", stall(10, 4*time.Second, 1), "", false, true},
+		{"stalls for 6 s", stall(10, 6*time.Second, 1), "408", false, true},
+		{"stalls for 6 s in the middle", stall(30, 6*time.Second, 1), "408", false, true},
+		{"stalls for 6 s each time", stall(10, 6*time.Second, 9), "408", true, true},
+		{"reset every 100 KiB", &link{reset: 100 << 10}, "connection to NATS lost", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.long && !proof() {
@@ -320,8 +375,8 @@ func TestSlowAndBrokenLinks(t *testing.T) {
 			}
 			must(t, err)
 			got := res.Streams[0]
-			t.Logf("retried %q", got.Retried)
-			if got.Err != nil || got.Torn != "" || !strings.Contains(got.Retried, c.says) {
+			t.Logf("resumed %+v, retried %q", got.Resumed, got.Retried)
+			if got.Err != nil || got.Torn != "" || !strings.Contains(got.Retried+fmt.Sprint(got.Resumed), c.says) {
 				t.Fatalf("%+v", got)
 			}
 			if !slices.Equal(stored(t, r, "S").Messages, want.Messages) {

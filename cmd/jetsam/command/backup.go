@@ -17,27 +17,34 @@ import (
 
 // backedUpReport is what became of one stream.
 type backedUpReport struct {
-	MessageType string  `json:"message_type"` // "stream"
-	Name        string  `json:"name"`
-	Messages    uint64  `json:"messages"`
-	Bytes       uint64  `json:"bytes"` // of subjects, headers and payloads
-	FirstSeq    uint64  `json:"first_seq"`
-	LastSeq     uint64  `json:"last_seq"`
-	Consumers   int     `json:"consumers"`
-	Added       uint64  `json:"bytes_added"`              // stored, after compression and encryption
-	Removed     uint64  `json:"removed,omitempty"`        // messages that the server removed meanwhile
-	Torn        string  `json:"torn,omitempty"`           // why it is not the stream as it was at one time
-	Retried     string  `json:"retried,omitempty"`        // why it was read twice
-	Recreated   string  `json:"recreated,omitempty"`      // that it is not the stream which an earlier snapshot holds under its name
-	Way         string  `json:"way,omitempty"`            // how its messages came: snapshot, consumer, get or none
-	New         uint64  `json:"new_messages"`             // that came
-	Received    uint64  `json:"bytes_received"`           // from the server, about
-	Parent      string  `json:"continues_from,omitempty"` // the snapshot that it goes on from
-	Through     uint64  `json:"continues_seq,omitempty"`  // the last sequence that both hold
-	Whole       string  `json:"whole,omitempty"`          // why it was read whole, though an earlier snapshot holds it
-	Unchanged   bool    `json:"unchanged,omitempty"`
-	Seconds     float64 `json:"seconds"`
-	Error       string  `json:"error,omitempty"` // why it is not in the snapshot
+	MessageType string          `json:"message_type"` // "stream"
+	Name        string          `json:"name"`
+	Messages    uint64          `json:"messages"`
+	Bytes       uint64          `json:"bytes"` // of subjects, headers and payloads
+	FirstSeq    uint64          `json:"first_seq"`
+	LastSeq     uint64          `json:"last_seq"`
+	Consumers   int             `json:"consumers"`
+	Added       uint64          `json:"bytes_added"`              // stored, after compression and encryption
+	Removed     uint64          `json:"removed,omitempty"`        // messages that the server removed meanwhile
+	Torn        string          `json:"torn,omitempty"`           // why it is not the stream as it was at one time
+	Retried     string          `json:"retried,omitempty"`        // why it was read twice
+	Resumed     []resumedReport `json:"resumed,omitempty"`        // where it broke off and went on
+	Recreated   string          `json:"recreated,omitempty"`      // that it is not the stream which an earlier snapshot holds under its name
+	Way         string          `json:"way,omitempty"`            // how its messages came: snapshot, consumer, get or none
+	New         uint64          `json:"new_messages"`             // that came
+	Received    uint64          `json:"bytes_received"`           // from the server, about
+	Parent      string          `json:"continues_from,omitempty"` // the snapshot that it goes on from
+	Through     uint64          `json:"continues_seq,omitempty"`  // the last sequence that both hold
+	Whole       string          `json:"whole,omitempty"`          // why it was read whole, though an earlier snapshot holds it
+	Unchanged   bool            `json:"unchanged,omitempty"`
+	Seconds     float64         `json:"seconds"`
+	Error       string          `json:"error,omitempty"` // why it is not in the snapshot
+}
+
+// resumedReport is a break in a capture that went on from there.
+type resumedReport struct {
+	After uint64 `json:"after_seq"` // the last sequence that had come
+	Why   string `json:"why"`
 }
 
 // backupReport is what a run did.
@@ -74,6 +81,9 @@ func newBackupReport(res *backup.Result) *backupReport {
 			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
 			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Recreated: s.Recreated, Seconds: s.Took.Seconds(),
 			Way: s.Way, New: s.New, Received: s.Received, Through: s.Through, Whole: s.Whole, Unchanged: s.Unchanged,
+		}
+		for _, x := range s.Resumed {
+			report.Resumed = append(report.Resumed, resumedReport(x))
 		}
 		if s.Parent != (storage.ID{}) {
 			report.Parent = s.Parent.String()
@@ -278,6 +288,9 @@ const lostSequence = 1 << 62
 // warnOfStreams tells of each stream that is not in the snapshot, or not whole.
 func (p *program) warnOfStreams(streams []backup.StreamResult) {
 	for _, s := range streams {
+		for _, x := range s.Resumed {
+			p.out.warn("stream %s: %s at message %d; the backup went on from there", s.Name, x.Why, x.After)
+		}
 		switch {
 		case s.Err != nil:
 			p.out.warn("stream %s was not backed up: %v", s.Name, s.Err)
