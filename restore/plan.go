@@ -271,7 +271,7 @@ func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Con
 	case err != nil:
 		s.Damage = err
 	default:
-		s.Nothing = s.nothing(p.Options.Cut)
+		s.Nothing = s.nothing(p.bounds())
 	}
 	return ctx.Err()
 }
