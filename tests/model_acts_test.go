@@ -215,11 +215,15 @@ func (m *model) expire(t *testing.T) {
 	}
 }
 
-// renew deletes a stream, and makes one of the same name.
+// renew deletes a stream, and makes one of the same name. More often than not that has other messages under the same sequences.
 func (m *model) renew(t *testing.T, s *modelStream) {
+	first, n := uint64(0), 0
+	if len(s.living) > 0 && m.random.IntN(4) > 0 {
+		first, n = s.living[0].seq, 1+m.random.IntN(6)
+	}
 	m.unmake(t, s)
-	m.create(t, s)
-	if m.random.IntN(2) == 0 {
+	m.create(t, s, first)
+	for range n {
 		m.publish(t, s)
 	}
 }
@@ -232,7 +236,7 @@ func (m *model) restart(t *testing.T) {
 	m.start(t)
 	for _, s := range m.streams {
 		if m.missing(t, s) {
-			m.create(t, s)
+			m.create(t, s, 0)
 		}
 		m.observe(t, s, false)
 	}

@@ -62,8 +62,8 @@ func entriesIn(messages []*message) []entry {
 	return out
 }
 
-// create makes a stream, which begins a new life.
-func (m *model) create(t *testing.T, s *modelStream) {
+// create makes a stream, which begins a new life. Its first sequence can be chosen where it is no bucket; 0: it is not.
+func (m *model) create(t *testing.T, s *modelStream, first uint64) {
 	t.Helper()
 	ctx := t.Context()
 	switch c := s.kind.config; {
@@ -74,7 +74,7 @@ func (m *model) create(t *testing.T, s *modelStream) {
 		_, err := m.src.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: c.Name[4:]})
 		must(t, err)
 	default:
-		c.Subjects = []string{c.Name + ".*"}
+		c.Subjects, c.FirstSeq = []string{c.Name + ".*"}, first
 		st := m.src.create(t, c)
 		for _, consumer := range s.kind.consumers {
 			_, err := st.CreateConsumer(ctx, consumer)

@@ -101,7 +101,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	for _, k := range kinds[:modelStreams] {
 		s := &modelStream{life: &life{kind: k}}
 		m.streams = append(m.streams, s)
-		m.create(t, s)
+		m.create(t, s, 0)
 		m.publish(t, s)
 	}
 	slices.SortFunc(m.streams, func(x, y *modelStream) int { return strings.Compare(x.name(), y.name()) })
@@ -155,7 +155,7 @@ func (m *model) steps() []modelStep {
 		{weight: 12, name: "read", stream: m.read},
 		{weight: 3, name: "change a limit", stream: m.limit},
 		{weight: 1, name: "wait for messages to expire", account: m.expire},
-		{weight: 1, name: "make a stream anew", stream: m.renew},
+		{weight: 2, name: "make a stream anew", stream: m.renew},
 		{weight: 1, name: "roll a stream back", stream: m.rollBack},
 		{weight: 1, name: "restart the server", account: m.restart},
 		{weight: 10, name: "backup", account: m.backUp},
