@@ -59,11 +59,16 @@ func (s *StreamPlan) adaptState() {
 
 // adaptConsumers makes the consumers those of a stream as s.state says it is. Those that stand below its first message go on at it, which a
 // server lets a live one do too, and s.raised says how many there are: one that was sent as it is would be forgotten (archive.Consumer.Raise).
+// One whose floor lies above what it waits for would be refused (archive.Consumer.Lower).
 // Those that stand beyond a cut go back to it, and s.lowered says how many.
 func (s *StreamPlan) adaptConsumers(captured []archive.Consumer) ([]archive.Consumer, error) {
 	s.raised, s.lowered = 0, 0
 	consumers := make([]archive.Consumer, 0, len(captured))
 	for _, c := range captured {
+		c, _, err := c.Lower()
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: consumer %s: %w", s.Name, c.Name, err)
+		}
 		c, raised, err := c.Raise(s.state.FirstSeq)
 		if err != nil {
 			return nil, fmt.Errorf("stream %s: consumer %s: %w", s.Name, c.Name, err)

@@ -94,10 +94,7 @@ func (s *StreamPlan) end() uint64 {
 
 // applyCut finds the bounds of what is restored, and leaves out of the stretches what lies outside. What a bound goes through is read.
 func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
-	c := p.Options.Cut
-	if p.moment {
-		c.At = time.Time{} // that is what the logs were chosen by
-	}
+	c := p.bounds()
 	for _, l := range s.logs() {
 		l.subjects = c.Subjects
 	}
@@ -125,6 +122,15 @@ func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
 		return nil // filter reads them
 	}
 	return p.readStretches(ctx, s, isNarrow)
+}
+
+// bounds is what the streams of the plan are cut by. The time of a moment is none: that is what their logs were chosen by.
+func (p *Plan) bounds() Cut {
+	c := p.Options.Cut
+	if p.moment {
+		c.At = time.Time{}
+	}
+	return c
 }
 
 func isNarrow(x *stretch) bool { return x.narrow }

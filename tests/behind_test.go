@@ -16,7 +16,8 @@ import (
 	"jetsam/restore"
 )
 
-// caughtUp is the image with each consumer that stood below the stream's first message moved up to it, as a server moves it after a purge.
+// caughtUp is the image with consumers as a restore leaves them: a floor above what waits is below it, as a server takes no other, and one that
+// stood below the stream's first message is moved up to it, as a server moves it after a purge.
 func caughtUp(t testing.TB, im image) image {
 	t.Helper()
 	first := number(t, im.State["first_seq"])
@@ -24,7 +25,10 @@ func caughtUp(t testing.TB, im image) image {
 	for name, v := range im.Consumers {
 		consumer := maps.Clone(v.(map[string]any))
 		state := maps.Clone(consumer["state"].(map[string]any))
-		delivered, floor := maps.Clone(state["delivered"].(map[string]any)), maps.Clone(state["ack_floor"].(map[string]any))
+		delivered, floor := maps.Clone(state["delivered"].(map[string]any)), belowWaiting(t, state)
+		state["ack_floor"] = floor
+		consumer["state"] = state
+		im.Consumers[name] = consumer
 		if first == 0 || number(t, floor["stream_seq"]) >= first-1 {
 			continue
 		}
@@ -45,8 +49,8 @@ func caughtUp(t testing.TB, im image) image {
 					waits = waits || field == "pending"
 					continue
 				}
-				if e, ok := entry.(map[string]any); ok && number(t, e["sequence"]) > number(t, floor["consumer_seq"]) {
-					floor["consumer_seq"] = e["sequence"]
+				if e, ok := entry.(map[string]any); ok && number(t, e["Sequence"]) > number(t, floor["consumer_seq"]) {
+					floor["consumer_seq"] = e["Sequence"]
 				}
 				delete(entries, key)
 			}
@@ -58,10 +62,24 @@ func caughtUp(t testing.TB, im image) image {
 			floor = delivered
 		}
 		state["delivered"], state["ack_floor"] = delivered, floor
-		consumer["state"] = state
-		im.Consumers[name] = consumer
 	}
 	return im
+}
+
+// belowWaiting is the floor of acknowledgement of a consumer's state, below all that it waits for.
+func belowWaiting(t testing.TB, state map[string]any) map[string]any {
+	t.Helper()
+	floor := maps.Clone(state["ack_floor"].(map[string]any))
+	pending, _ := state["pending"].(map[string]any)
+	low, least := number(t, floor["stream_seq"]), number(t, floor["consumer_seq"])
+	for key, entry := range pending {
+		low = min(low, number(t, json.Number(key))-1)
+		least = min(least, number(t, entry.(map[string]any)["Sequence"])-1)
+	}
+	if low < number(t, floor["stream_seq"]) {
+		floor["stream_seq"], floor["consumer_seq"] = json.Number(strconv.FormatUint(low, 10)), json.Number(strconv.FormatUint(least, 10))
+	}
+	return floor
 }
 
 func number(t testing.TB, v any) uint64 {
@@ -144,4 +162,34 @@ func TestConsumersBelowTheFirstMessage(t *testing.T) {
 			t.Errorf("consumer %s goes on at %d, at the source at %d", name, next[1], next[0])
 		}
 	}
+}
+
+// TestConsumerAboveWhatItWaitsFor: a purge of a subject lets a consumer's floor of acknowledgement pass over messages that it waits for. Such a
+// stream must be restored, and the consumer must wait for them.
+func TestConsumerAboveWhatItWaitsFor(t *testing.T) {
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	st := src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}})
+	c, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour})
+	must(t, err)
+	next := func() jetstream.Msg {
+		t.Helper()
+		m, err := c.Next(jetstream.FetchMaxWait(time.Minute))
+		must(t, err)
+		return m
+	}
+	for _, subject := range []string{"s.a", "s.b", "s.a", "s.b"} {
+		src.publish(t, subject, 1, text)
+		next()
+	}
+	must(t, st.Purge(t.Context(), jetstream.WithPurgeSubject("s.b")))
+	src.publish(t, "s.a", 1, text)
+	must(t, next().DoubleAck(t.Context()))
+	before := lookAt(t, src, "S")
+	if at := positionOf(t, before.Consumers["c"]); at.floor != 5 || !at.pending[1] || !at.pending[3] {
+		t.Fatalf("the server does not let it pass any more: %+v", at)
+	}
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backUpOptions)
+	restoreInto(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
+	sameImage(t, caughtUp(t, before), lookAt(t, dst, "S"))
 }

@@ -107,6 +107,18 @@ func TestAsOfFates(t *testing.T) {
 			},
 		},
 		{
+			name: "all expired", config: jetstream.StreamConfig{MaxAge: 2 * time.Second, Duplicates: time.Second}, loose: true,
+			life: func(t *testing.T, src *source, _ jetstream.Stream, backUp func()) (time.Time, image) {
+				src.publish(t, "s.a", 10, kib)
+				backUp()
+				src.waitMessages(t, "S", 0)
+				at, im := now(), lookAt(t, src, "S")
+				src.publish(t, "s.a", 5, kib)
+				backUp()
+				return at, im
+			},
+		},
+		{
 			name: "another configuration than it had then", config: jetstream.StreamConfig{MaxMsgsPerSubject: 1}, loose: true,
 			target: restore.Target{Config: json.RawMessage(`{"subjects":["s.*"],"retention":"limits","storage":"memory","num_replicas":1,"max_msgs_per_subject":-1,"max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"max_age":0,"discard":"old"}`)},
 			life: func(t *testing.T, src *source, _ jetstream.Stream, backUp func()) (time.Time, image) {

@@ -25,6 +25,27 @@ func choosing() []mutant {
 			pkg:     inTests, run: "^TestCuts$",
 		},
 		{
+			promise: "a consumer whose floor passed over what it waits for is restored",
+			file:    "restore/adapt.go",
+			old:     "c, _, err := c.Lower()",
+			new:     "c, err := c, error(nil)",
+			pkg:     inTests, run: "^TestConsumerAboveWhatItWaitsFor$",
+		},
+		{
+			promise: "a floor is lowered in deliveries too",
+			file:    "jetstream/archive/lower.go",
+			old:     "s.AckFloor.Consumer = min(s.AckFloor.Consumer, delivery-1)",
+			new:     "_ = delivery",
+			pkg:     inTests, run: "^TestConsumerAboveWhatItWaitsFor$",
+		},
+		{
+			promise: "a stream that was empty at the time is restored empty",
+			file:    "restore/plan.go",
+			old:     "s.Nothing = s.nothing(p.bounds())",
+			new:     "s.Nothing = s.nothing(p.Options.Cut)",
+			pkg:     inTests, run: "^TestAsOfFates$",
+		},
+		{
 			promise: "a consumer that begins beyond a cut begins behind it",
 			file:    "jetstream/archive/cut.go",
 			old:     "late := last < math.MaxUint64 && s.StartSeq > last+1",

@@ -18,6 +18,13 @@ func continuing() []mutant {
 			pkg:     inTests, run: "^TestIncrements$",
 		},
 		{
+			promise: "whatever happened to a stream, what died since is noticed",
+			file:    "backup/increment.go",
+			old:     "same && i.info.Deleted == 0 &&",
+			new:     "same || i.info.Deleted == 0 &&",
+			pkg:     inTests, run: "^TestModel$",
+		},
+		{
 			promise: "an increment into which a purge fell is read again, whole",
 			file:    "backup/increment.go",
 			old:     `if v.torn == "" && died > 0 &&`,
@@ -86,6 +93,13 @@ func continuing() []mutant {
 			old:     "if m, err := next(); err != nil || !gone(m.Seq) {",
 			new:     "if m, err := next(); err != nil || gone != nil {",
 			pkg:     inTests, run: "^TestIncrements$",
+		},
+		{
+			promise: "whatever happened to a stream, what is dead does not come back",
+			file:    "restore/log.go",
+			old:     "err != nil || !gone(m.Seq) {",
+			new:     "err != nil || gone != nil {",
+			pkg:     inTests, run: "^TestModel$",
 		},
 	}
 }
