@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/s2"
-	"github.com/nats-io/nats-server/v2/server/archive"
+	theirs "github.com/nats-io/nats-server/v2/server/archive"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
 	"jetsam/blob"
 	"jetsam/internal/natsd"
+	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/secret"
@@ -110,6 +111,38 @@ func untilTail(t testing.TB, r *repo.Repo) (ids []blob.ID) {
 		}
 	}
 	return ids
+}
+
+// TestDeletedByTheMillion backs up a stream that lacks more sequences between its messages than a document of JSON may have values. A server that is asked for
+// them lists each.
+func TestDeletedByTheMillion(t *testing.T) {
+	t.Parallel()
+	const lacks, last = 1_200_000, 1_200_002
+	x := newIncrements(t)
+	config := json.RawMessage(`{"name":"GAP","subjects":["gap"],"retention":"limits","storage":"file","num_replicas":1,"metadata":{"_nats.req.level":"0"}}`)
+	state := json.RawMessage(fmt.Sprintf(`{"messages":2,"bytes":100,"first_seq":1,"last_seq":%d,"consumer_count":0}`, last))
+	out, err := connect(t, x.src).Restore(t.Context(), "GAP", config, state)
+	must(t, err)
+	defer out.Abort()
+	plain := (&archive.Head{State: state}).Append(nil)
+	for _, seq := range []uint64{1, last} {
+		plain = archive.AppendMessage(plain, "gap", time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC).UnixNano(), seq, nil, []byte("payload"))
+	}
+	_, err = out.Write(archive.AppendFrame(nil, archive.AppendEnd(plain)))
+	must(t, err)
+	_, err = out.Finish(t.Context())
+	must(t, err)
+	st, err := x.src.js.Stream(t.Context(), "GAP")
+	must(t, err)
+	if n := st.CachedInfo().State.NumDeleted; n != lacks {
+		t.Fatalf("the stream lacks %d sequences", n)
+	}
+	wantWay(t, x.backUp(t), backup.WaySnapshot, 2)
+	x.src.publish(t, "gap", 10, text)
+	wantWay(t, x.backUp(t), backup.WayConsumer, 10)
+	remove(t, st, last+3)
+	wantWay(t, x.backUp(t), backup.WayNone, 0)
+	x.restored(t, "GAP")
 }
 
 // purgeSubject removes all messages of a subject, of which there may be millions.
@@ -288,7 +321,7 @@ func TestStateIsSentWhole(t *testing.T) {
 		p, err := planInto(t, connectTo(t, way.url()), r, restore.Options{Selection: allStreams})
 		must(t, err)
 		ran(t, p)
-		in := archive.NewReader(s2.NewReader(bytes.NewReader(first)))
+		in := theirs.NewReader(s2.NewReader(bytes.NewReader(first)))
 		h, err := in.Next()
 		must(t, err)
 		var state struct {
