@@ -301,7 +301,7 @@ func TestContentIsReadAsJSON(t *testing.T) {
 	id := blob.Sum([]byte("1")).String()
 	one := `"` + id + `"`
 	for _, text := range []string{
-		`[]`, `[` + one + `]`, `[` + one + `,` + one + `,"` + blob.Sum(nil).String() + `"]`,
+		`[`, `[]`, `[` + one + `]`, `[` + one + `,` + one + `,"` + blob.Sum(nil).String() + `"]`,
 		`[ ` + one + `]`, `[` + one + ` ,` + one + `]`, "[\n" + one + "]", `null`, `{}`, one, `["` + id[1:] + `\u0061"]`,
 		`["` + strings.ToUpper(id) + `"]`, `["` + id[1:] + `g"]`, `["` + id[1:] + `"]`, `["` + id + `0"]`, `[` + one + `;` + one + `]`, `[` + one + `,` + one + `,`,
 		`[` + one + `]` + one + `]`, `{` + one + `]`, `['` + id + `']`, `[` + one + `}`, `[` + strings.Repeat("1", len(one)) + `]`,

@@ -288,8 +288,8 @@ func TestVastStreams(t *testing.T) {
 		{"events", 100 << 30, 4 << 30, 1 << 10, 1 << 10, 0, 100},
 		{"events of which some die", 100 << 30, 4 << 30, 1 << 10, 1 << 10, 10_000, 100},
 		{"events of which many die", 100 << 30, 4 << 30, 1 << 10, 1 << 10, 1000, 100},
-		{"objects", 1 << 40, 2 << 30, 128 << 10, 8, 0, 20},
-		{"objects of which some die", 1 << 40, 2 << 30, 128 << 10, 8, 1000, 10},
+		{"objects", 1 << 40, 2 << 30, 128 << 10, 8, 0, 5},
+		{"objects of which some die", 1 << 40, 2 << 30, 128 << 10, 8, 1000, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
