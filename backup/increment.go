@@ -198,9 +198,6 @@ func (i *increment) lookClosely(ctx context.Context) error {
 		return fmt.Errorf("ask for the sequences that the stream lost: %w", err)
 	}
 	i.received += uint64(len(info.Raw))
-	if info.State, err = without(info.State, "deleted"); err != nil {
-		return err
-	}
 	i.info = info
 	i.dead = deadOf(info, deleted)
 	if have := info.LastSeq - i.dead.Count(1, info.LastSeq); have != info.Messages {

@@ -24,13 +24,26 @@ func (c *Conn) api(ctx context.Context, endpoint string, body []byte) (json.RawM
 
 // checkAnswer returns an answer of the API, or the error that it is.
 func checkAnswer(answer []byte) (json.RawMessage, error) {
+	return judgeAnswer(answer, strictjson.CheckForeign)
+}
+
+// checkLongAnswer is checkAnswer without a bound on the number of values, for an answer that is mostly a list of numbers.
+func checkLongAnswer(answer []byte) (json.RawMessage, error) {
+	return judgeAnswer(answer, strictjson.CheckDepth)
+}
+
+func judgeAnswer(answer []byte, check func([]byte) error) (json.RawMessage, error) {
 	var envelope struct {
 		Error *APIError `json:"error"`
 	}
 	if len(answer) > maxAnswer {
 		return nil, fmt.Errorf("decode answer: %d bytes are more than %d", len(answer), maxAnswer)
 	}
-	if err := strictjson.UnmarshalForeign(answer, &envelope); err != nil {
+	err := check(answer)
+	if err == nil {
+		err = strictjson.Decode(answer, &envelope)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("decode answer %.40q: %w", answer, err)
 	}
 	if envelope.Error != nil {

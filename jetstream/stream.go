@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -130,21 +131,67 @@ func (c *Conn) Stream(ctx context.Context, name string) (*StreamInfo, error) {
 	return s, nil
 }
 
-// StreamDeleted asks for one stream, and for the sequences between its first and its last that it does not have. They ascend.
+// maxDeleted is how many sequences a list of those that a stream does not have may name.
+const maxDeleted = 4 << 20
+
+// StreamDeleted asks for one stream, and for the sequences between its first and its last that it does not have. They ascend, and State is without them.
 // The answer has some 8 bytes for each, more where sequences are high: whoever asks looks at Deleted first.
 func (c *Conn) StreamDeleted(ctx context.Context, name string) (*StreamInfo, []uint64, error) {
-	s, err := c.streamRequest(ctx, "INFO", name, []byte(`{"deleted_details":true}`))
+	if err := checkName("stream", name); err != nil {
+		return nil, nil, err
+	}
+	answer, err := c.request(ctx, c.prefix+".STREAM.INFO."+name, []byte(`{"deleted_details":true}`))
 	if err != nil {
 		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
 	}
-	var state struct {
-		Deleted []uint64 `json:"deleted"`
+	raw, err := checkLongAnswer(answer)
+	if err != nil {
+		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
 	}
-	if err := json.Unmarshal(s.State, &state); err != nil {
+	s, err := namedStreamInfo(raw, name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
+	}
+	var list json.RawMessage
+	s.State, list = withoutMember(s.State, "deleted")
+	deleted, err := sequences(list)
+	if err != nil {
 		return nil, nil, fmt.Errorf("decode the deleted sequences of stream %s: %w", name, err)
 	}
-	slices.Sort(state.Deleted)
-	return s, slices.Compact(state.Deleted), nil
+	return s, deleted, nil
+}
+
+// sequences reads a list of sequences, which may be missing, and sorts it.
+func sequences(list json.RawMessage) ([]uint64, error) {
+	if n := bytes.Count(list, []byte{','}); n >= maxDeleted {
+		return nil, fmt.Errorf("a list of %d is longer than %d", n+1, maxDeleted)
+	}
+	var seqs []uint64
+	if err := strictjson.Decode(orNull(list), &seqs); err != nil {
+		return nil, err
+	}
+	slices.Sort(seqs)
+	return slices.Compact(seqs), nil
+}
+
+// withoutMember takes a member out of a JSON object. It returns the object as it is where it has no such member.
+func withoutMember(object json.RawMessage, name string) (rest, value json.RawMessage) {
+	rest = append(rest, '{')
+	for key, v := range strictjson.Members(object) {
+		if key == name {
+			value = v
+			continue
+		}
+		if len(rest) > 1 {
+			rest = append(rest, ',')
+		}
+		quoted, _ := json.Marshal(key) // a string
+		rest = append(append(append(rest, quoted...), ':'), v...)
+	}
+	if value == nil {
+		return object, nil
+	}
+	return append(rest, '}'), value
 }
 
 // CreateStream creates a stream from its configuration, as the API takes it. A stream of that name but of another
@@ -179,6 +226,11 @@ func (c *Conn) streamRequest(ctx context.Context, verb, name string, body []byte
 	if err != nil {
 		return nil, err
 	}
+	return namedStreamInfo(raw, name)
+}
+
+// namedStreamInfo reads information that must be of the stream with this name.
+func namedStreamInfo(raw json.RawMessage, name string) (*StreamInfo, error) {
 	s, err := parseStreamInfo(raw)
 	if err == nil && s.Name != name {
 		return nil, wrongName(s.Name)

@@ -245,7 +245,7 @@ const headPiece = 8 << 10
 // sendHead sends the state, of which the server makes the stream, and the consumers.
 func (t *transfer) sendHead(ctx context.Context, out *framing) error {
 	head := t.s.head.Append(nil)
-	state := len(t.s.head.WithoutConsumers().Append(nil))
+	state := len((&archive.Head{State: t.s.head.State, StateTime: t.s.head.StateTime}).Append(nil))
 	if err := t.create(ctx, out, head[:state]); err != nil {
 		return err
 	}

@@ -295,3 +295,23 @@ func BenchmarkDecodeTree(b *testing.B) {
 		}
 	}
 }
+
+// TestContentIsReadAsJSON: lists of IDs in the form that backups write are read without encoding/json, to the same effect.
+func TestContentIsReadAsJSON(t *testing.T) {
+	id := blob.Sum([]byte("1")).String()
+	one := `"` + id + `"`
+	for _, text := range []string{
+		`[`, `[]`, `[` + one + `]`, `[` + one + `,` + one + `,"` + blob.Sum(nil).String() + `"]`,
+		`[ ` + one + `]`, `[` + one + ` ,` + one + `]`, "[\n" + one + "]", `null`, `{}`, one, `["` + id[1:] + `\u0061"]`,
+		`["` + strings.ToUpper(id) + `"]`, `["` + id[1:] + `g"]`, `["` + id[1:] + `"]`, `["` + id + `0"]`, `[` + one + `;` + one + `]`, `[` + one + `,` + one + `,`,
+		`[` + one + `]` + one + `]`, `{` + one + `]`, `['` + id + `']`, `[` + one + `}`, `[` + strings.Repeat("1", len(one)) + `]`,
+	} {
+		var want []blob.ID
+		werr := json.Unmarshal([]byte(text), &want)
+		var got Content
+		err := got.UnmarshalJSON([]byte(text))
+		if (err == nil) != (werr == nil) || err == nil && !cmp.Equal([]blob.ID(got), want) {
+			t.Errorf("%s: %v %v, want %v %v", text, got, err, want, werr)
+		}
+	}
+}

@@ -110,17 +110,10 @@ func (d *Dead) Runs() iter.Seq[Run] {
 
 // Ascending returns a function that is Has for sequences that it is asked for in ascending order, and quicker.
 func (d *Dead) Ascending() func(seq uint64) bool {
-	const near = 8 // runs that are read before one is looked for
 	c := d.cursor()
 	ok := c.next()
 	return func(seq uint64) bool {
-		for i := 0; ok && c.run.Last < seq; i++ {
-			if i < near {
-				ok = c.next()
-			} else {
-				ok = c.seek(seq)
-			}
-		}
+		ok = ok && c.forward(seq)
 		return ok && c.run.First <= seq
 	}
 }
@@ -176,9 +169,7 @@ func (d *Dead) Minus(other *Dead) *Dead {
 	out := other.cursor()
 	ok := out.next()
 	for r := range d.Runs() {
-		for ok && out.run.Last < r.First {
-			ok = out.next()
-		}
+		ok = ok && out.forward(r.First)
 		rest := true
 		for ok && rest && out.run.First <= r.Last {
 			if r.First < out.run.First {
@@ -252,6 +243,20 @@ func (c *cursor) seek(seq uint64) bool {
 		ok = c.next()
 	}
 	return ok
+}
+
+// forward is seek for a run that does not come before the one at hand, and quicker where it is near.
+func (c *cursor) forward(seq uint64) bool {
+	const near = 8 // runs that are read before one is looked for
+	for range near {
+		if c.run.Last >= seq {
+			return true
+		}
+		if !c.next() {
+			return false
+		}
+	}
+	return c.seek(seq)
 }
 
 // deadBuilder makes a set of runs that come in ascending order.

@@ -264,17 +264,19 @@ func TestSegmentsMergeGeometrically(t *testing.T) {
 		})))
 		f := save(d)
 		written, most = written+int(f.NewBytes), max(most, len(f.Segments))
-		var before uint64
-		for i, x := range must(parent.segments(t.Context())) {
-			if i > 0 && before < 4*x.set.Len() {
-				t.Fatalf("a segment of %d sequences follows one of %d", x.set.Len(), before)
+		class, alike := -1, 0
+		for _, x := range must(parent.segments(t.Context())) {
+			if c := segmentClass(x); c != class {
+				class, alike = c, 0
 			}
-			before = x.set.Len()
+			if alike++; alike >= segmentsAlike {
+				t.Fatalf("%d segments in a row have about %d sequences", alike, x.set.Len())
+			}
 		}
 	}
 	final := len(EncodeSegment(d))
 	t.Logf("%d sequences in %d bytes, %d written in all, at most %d segments", d.Len(), final, written, most)
-	if most < 3 || most > 8 || written > 25*final {
+	if most < 3 || most > 20 || written > 9*final {
 		t.Errorf("%d bytes were written for %d, in up to %d segments", written, final, most)
 	}
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"jetsam/blob"
 )
@@ -18,8 +19,8 @@ const (
 	maxSegments = 1024
 	// mostSegments is how many segments are written.
 	mostSegments = 24
-	// segmentRatio is how many times as many sequences as a segment the one before it has.
-	segmentRatio = 4
+	// segmentsAlike is how many segments of about a size are merged.
+	segmentsAlike = 4
 )
 
 // ErrTooManyDead says that a set is larger in its stored form than what is read.
@@ -151,15 +152,33 @@ func arrange(kept []segment, d *Dead) []segment {
 	if fresh := d.Minus(old); fresh.Len() > 0 {
 		all = append(all, segment{set: fresh})
 	}
-	for n := len(all); n > 1; n = len(all) {
-		last, before := all[n-1].set, all[n-2].set
-		if n <= mostSegments && before.Len()/segmentRatio >= last.Len() {
-			break
-		}
-		all = append(all[:n-2], segment{set: before.Union(last)})
+	for n := mergeable(all); n > 1; n = mergeable(all) {
+		rest := len(all) - n
+		all = append(all[:rest], segment{set: union(all[rest:])})
 	}
 	return all
 }
+
+// mergeable is how many segments at the end are to become one.
+func mergeable(all []segment) (n int) {
+	if len(all) == 0 {
+		return 0
+	}
+	alike := segmentClass(all[len(all)-1])
+	for n < len(all) && segmentClass(all[len(all)-1-n]) <= alike {
+		n++
+	}
+	switch {
+	case n >= segmentsAlike:
+		return n
+	case len(all) > mostSegments:
+		return max(n, 2)
+	}
+	return 0
+}
+
+// segmentClass is about how large a segment is: each class is four times as large as the one before.
+func segmentClass(x segment) int { return bits.Len64(x.set.Len()) / 2 }
 
 // add stores a segment, unless it is stored already.
 func (f *DeadFile) add(ctx context.Context, dst Saver, x segment) error {

@@ -37,8 +37,8 @@ type Continued struct {
 
 // Continue stores the log that goes on from l: of l's entries up to next.Through those that are alive, then next.Messages.
 //
-// What did not change is not stored again, and not even read. A group without a living entry leaves the log. Where less than half of a part
-// lives, what lives of it is stored anew. What is dead elsewhere stays in the log, and is named in Dead.
+// What did not change is not stored again, and not even read. Groups without a living entry leave the log when they are much of their part. Where
+// less than half of the others lives, what lives of the part is stored anew. What is dead elsewhere stays in the log, and is named in Dead.
 //
 // ErrUnfit says that l cannot be gone on with; Stored and the rest are unknown then.
 func (l *Log) Continue(ctx context.Context, dst Saver, next Next) (*Continued, error) {
@@ -141,7 +141,8 @@ func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 	if err != nil {
 		return err
 	}
-	var whole, alive uint64
+	p.groups = nil               // a log has very many of them
+	var all, whole, alive uint64 // bytes: of the groups, of those with life, and of what lives
 	changed := false
 	for j := range groups {
 		x := &groups[j]
@@ -149,9 +150,11 @@ func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 			return err
 		}
 		s.alive += x.alive
-		whole += x.Bytes
-		alive += x.Bytes / x.Messages * x.alive
-		changed = changed || !x.stays
+		if all += x.Bytes; x.alive > 0 {
+			whole += x.Bytes
+			alive += x.Bytes / x.Messages * x.alive
+		}
+		changed = changed || !x.stays && !x.spent
 	}
 	switch {
 	case 2*alive < whole:
@@ -160,7 +163,7 @@ func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 				return err
 			}
 		}
-	case !changed && !last:
+	case !changed && !last && muchSpent*(all-whole) < all:
 		for _, x := range groups {
 			s.touch(x)
 		}
@@ -177,10 +180,15 @@ func (s *splice) part(ctx context.Context, g *grouper, i int) error {
 	return s.w.then(ctx, s.w.lib.cutPart)
 }
 
+// muchSpent is how large a share of a part's bytes, as one in so many, groups without life may be at the most. To leave them out is to write the list of
+// the others anew, which is not worth it for each.
+const muchSpent = 8
+
 // fate is what becomes of a group.
 type fate struct {
 	alive   uint64 // entries that live
 	stays   bool   // it stays where it is
+	spent   bool   // nothing of it lives, and it may stay for a while
 	touched bool   // it holds dead entries
 }
 
@@ -193,7 +201,8 @@ func (s *splice) judge(ctx context.Context, x logGroup) (fate, error) {
 	before := s.log.Dead.Count(x.First, x.Last)
 	last := min(x.Last, s.next.Through)
 	alive := last - x.First + 1 - s.next.Dead.Count(x.First, last)
-	f := fate{alive: alive, stays: alive > 0 && last == x.Last, touched: before > 0 || alive < x.Messages}
+	whole := last == x.Last
+	f := fate{alive: alive, stays: alive > 0 && whole, spent: alive == 0 && whole, touched: before > 0 || alive < x.Messages}
 	switch {
 	case before > 0 && s.log.Dead.Within(x.First, last).Minus(s.next.Dead).Len() > 0:
 		return fate{}, fmt.Errorf("%w: of messages %d to %d some are back that were gone", ErrUnfit, x.First, last)

@@ -146,6 +146,35 @@ func (l *life) backUp(full bool) {
 	l.before, l.began = maps.Clone(l.alive), l.first
 }
 
+// scatter takes a snapshot of tiny groups, so that there are many parts.
+func (l *life) scatter() {
+	l.t.Helper()
+	lib := &library{dst: l.mem}
+	seqs := slices.Sorted(maps.Keys(l.alive))
+	for chunk := range slices.Chunk(seqs, 2) {
+		p := &pieces{}
+		var plain []byte
+		for _, seq := range chunk {
+			plain = append(plain, l.alive[seq]...)
+			m, err := entries(l.alive[seq])()
+			wantNone(l.t, err)
+			p.note(entryOf(m, len(plain)))
+		}
+		framed := archive.AppendFrame(nil, plain)
+		id, _, err := l.mem.Save(l.t.Context(), blob.Data, framed)
+		wantNone(l.t, err)
+		p.Blobs = []string{shortID(id)}
+		wantNone(l.t, lib.place(l.t.Context(), &savedGroup{pieces: p, ids: []blob.ID{id}, size: uint64(len(framed))}))
+	}
+	tree, at, err := lib.finish(l.t.Context())
+	wantNone(l.t, err)
+	m := &Messages{Tree: tree, Time: at, Count: uint64(len(seqs)), First: seqs[0], Last: l.last}
+	node, _, err := SaveStream(l.t.Context(), l.mem, "S", l.document(), &archive.Head{State: l.state()}, m)
+	wantNone(l.t, err)
+	l.log = openStream(l.t.Context(), l.mem, node)
+	l.before, l.began = maps.Clone(l.alive), l.first
+}
+
 // common is the last message that the newest snapshot and the stream both hold.
 func (l *life) common() (through uint64) {
 	for seq, raw := range l.before {
@@ -189,6 +218,7 @@ func (l *life) check() {
 		groups, err := part.Groups(l.t.Context())
 		wantNone(l.t, err)
 		ids := part.Blobs
+		var all, spent uint64
 		for _, g := range groups {
 			plain := plainBytes(l.t, l.mem, ids[:len(g.Blobs)])
 			ids = ids[len(g.Blobs):]
@@ -211,9 +241,15 @@ func (l *life) check() {
 					got[m.Seq] = slices.Clone(m.Raw)
 				}
 			}
-			if lives += alive; alive != g.Alive(dead) || alive == 0 {
+			if lives += alive; alive != g.Alive(dead) {
 				l.t.Fatalf("group %d to %d: %d messages live, %d by its counts", g.First, g.Last, alive, g.Alive(dead))
 			}
+			if all += g.Bytes; alive == 0 {
+				spent += g.Bytes
+			}
+		}
+		if spent*muchSpent >= all {
+			l.t.Fatalf("part %d: %d of %d bytes are of groups without life", part.First, spent, all)
 		}
 	}
 	doc := l.log.Document.Jetsam
@@ -240,18 +276,24 @@ func TestContinue(t *testing.T) {
 		rounds int
 		grow   int
 		size   func(*rand.Rand) int
+		tiny   int // messages in tiny groups at first
 	}{
-		"small":    {300, 40, func(r *rand.Rand) int { return r.IntN(300) }},
-		"mixed":    {60, 60, func(r *rand.Rand) int { return r.IntN(1 << (5 + r.IntN(14))) }},
-		"large":    {25, 6, func(r *rand.Rand) int { return r.IntN(4) * chunker.LargePayload / 2 }},
-		"enormous": {6, 2, func(r *rand.Rand) int { return r.IntN(2 * chunker.MaxSize) }},
+		"small":    {300, 40, func(r *rand.Rand) int { return r.IntN(300) }, 0},
+		"mixed":    {60, 60, func(r *rand.Rand) int { return r.IntN(1 << (5 + r.IntN(14))) }, 0},
+		"large":    {25, 6, func(r *rand.Rand) int { return r.IntN(4) * chunker.LargePayload / 2 }, 0},
+		"enormous": {6, 2, func(r *rand.Rand) int { return r.IntN(2 * chunker.MaxSize) }, 0},
+		"parts":    {30, 40, func(r *rand.Rand) int { return r.IntN(100) }, 5000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			t.Logf("seed %d", seed)
 			rnd := rand.New(rand.NewPCG(seed, 7))
 			l := newLife(t, rnd, func() int { return c.size(rnd) })
-			l.publish(c.grow)
+			l.publish(c.grow + c.tiny)
+			if c.tiny > 0 {
+				l.kill(1000)
+				l.scatter()
+			}
 			for range c.rounds {
 				l.past = append(l.past, life{alive: maps.Clone(l.alive), first: l.first, last: l.last})
 				switch rnd.IntN(13) {
@@ -283,6 +325,42 @@ func TestContinue(t *testing.T) {
 				t.Errorf("%.2f entries stored for each that lives", l.worst)
 			}
 		})
+	}
+}
+
+// TestGroupsWithoutLife trims a stream of several parts: the list of a part is not written anew for a few groups that hold nothing alive, but they do not
+// stay when they have become an eighth of it.
+func TestGroupsWithoutLife(t *testing.T) {
+	l := newLife(t, rand.New(rand.NewPCG(3, 11)), func() int { return 20 })
+	l.publish(8000)
+	l.scatter()
+	parts := func() (first []uint64, lists []blob.ID) {
+		for part, err := range l.log.Parts(t.Context()) {
+			wantNone(t, err)
+			first, lists = append(first, part.First), append(lists, part.chunks...)
+		}
+		return first, lists
+	}
+	first, lists := parts()
+	if len(first) < 2 {
+		t.Fatalf("%d parts", len(first))
+	}
+	length := first[1] - first[0]
+	for _, c := range []struct {
+		trim  uint64
+		stays bool
+	}{{length / 100, true}, {length / 10, true}, {length/7 + 4, false}, {length / 5, true}} {
+		l.trim(1 + c.trim)
+		l.backUp(false)
+		l.check()
+		is, now := parts()
+		if stays := now[0] == lists[0]; stays != c.stays || !slices.Equal(now[1:], lists[1:]) {
+			t.Errorf("%d of %d messages of the first part are gone, its list is as it was: %v, want %v", c.trim, length, stays, c.stays)
+		}
+		if !c.stays && is[0] < c.trim {
+			t.Errorf("%d messages are gone, the log begins with %d", c.trim, is[0])
+		}
+		lists = now
 	}
 }
 
@@ -323,7 +401,35 @@ func (l *life) blobs() (ids []blob.ID) {
 	return ids
 }
 
-// TestSmallIncrements appends 10 KiB hundreds of times: what is stored for that stays under three times as much, and a little for each snapshot.
+// TestTailJoins says how many groups at the end of the tail a new one is joined with.
+func TestTailJoins(t *testing.T) {
+	const KiB = 1 << 10
+	for _, c := range []struct {
+		name  string
+		tail  [][2]int // so many groups of that size, in KiB
+		size  int
+		joins int
+	}{
+		{"few", [][2]int{{14, 10}}, 10, 0},
+		{"many of a size", [][2]int{{15, 10}}, 10, 15},
+		{"many behind a larger one", [][2]int{{1, 100}, {15, 10}}, 10, 15},
+		{"many of a size, and with them as many that are larger", [][2]int{{15, 100}, {15, 6}}, 6, 30},
+		{"many of which the cut will store each anew", [][2]int{{40, 160}}, 160, 0},
+		{"many before which there are such ones", [][2]int{{30, 160}, {15, 10}}, 10, 15},
+	} {
+		var x tail
+		for _, g := range c.tail {
+			for range g[0] {
+				x.groups = append(x.groups, logGroup{Group: Group{Bytes: uint64(g[1] * KiB)}})
+			}
+		}
+		if n := x.joins(uint64(c.size * KiB)); n != c.joins {
+			t.Errorf("%s: joined with %d groups, want %d", c.name, n, c.joins)
+		}
+	}
+}
+
+// TestSmallIncrements appends 10 KiB hundreds of times: messages are stored less than three times over, and a little else for each snapshot.
 func TestSmallIncrements(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 9))
 	l := newLife(t, rnd, func() int { return 1000 })
@@ -333,20 +439,23 @@ func TestSmallIncrements(t *testing.T) {
 		l.backUp(false)
 	}
 	l.check()
-	var data, stored, list uint64
+	var data, stored, rest uint64
 	for _, raw := range l.alive {
 		data += uint64(len(raw))
 	}
-	for h, p := range l.mem.blobs {
-		if h.Kind == blob.Data {
+	for _, p := range l.mem.blobs {
+		if holdsMessages(p) {
 			stored += uint64(len(p))
 		} else {
-			list += uint64(len(p))
+			rest += uint64(len(p))
 		}
 	}
-	t.Logf("%d bytes of messages: %d bytes of data and %d of trees stored, before compression", data, stored, list)
-	if limit := 3*data + rounds*6<<10; stored > limit {
-		t.Errorf("%d bytes of data stored, more than %d", stored, limit)
+	t.Logf("%d bytes of messages: %d bytes of them and %d of all else stored, before compression", data, stored, rest)
+	if limit := data * 29 / 10; stored > limit {
+		t.Errorf("%d bytes of messages stored, more than %d", stored, limit)
+	}
+	if limit := uint64(rounds * 8 << 10); rest > limit {
+		t.Errorf("%d other bytes stored, more than %d", rest, limit)
 	}
 }
 

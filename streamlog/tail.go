@@ -81,8 +81,12 @@ func (t *tail) keepAll() error {
 	return nil
 }
 
-// mostAlike is how many tail groups of about a size there may be.
-const mostAlike = 15
+const (
+	// mostAlike is how many tail groups of about a size there may be.
+	mostAlike = 15
+	// largeInTail is from which size on a group waits for the cut: that is near, and stores it anew in any case.
+	largeInTail = 128 << 10
+)
 
 // class is about how large a group is: each is sixteen times as large as the one before.
 func class(size uint64) int { return bits.Len64(size) / 4 }
@@ -92,7 +96,7 @@ func (t *tail) joins(size uint64) int {
 	n, i, total := 0, len(t.groups), size
 	for i > 0 {
 		alike, sum := 0, total
-		for j := i - 1; j >= 0 && class(t.groups[j].Bytes) <= class(total); j-- {
+		for j := i - 1; j >= 0 && t.groups[j].Bytes < largeInTail && class(t.groups[j].Bytes) <= class(total); j-- {
 			alike++
 			sum += t.groups[j].Bytes
 		}

@@ -28,6 +28,7 @@ type forgedStream struct {
 	name, config, state, head string
 	messages                  uint64 // by its document
 	seqs                      []uint64
+	at                        time.Time       // of its messages; zero: the first of 2026
 	dead                      []streamlog.Run // of these
 	consumers                 []archive.Consumer
 	change                    func(plain []byte) []byte // what is stored of the messages and of what lists them; nil: as it is
@@ -65,7 +66,10 @@ func forge(t *testing.T, f forgedStream) string {
 	cut, err := chunker.New(r.Polynomial())
 	must(t, err)
 	seqs := slices.Clone(f.seqs)
-	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := f.at
+	if at.IsZero() {
+		at = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
 	m, err := streamlog.WriteMessages(t.Context(), forger{w, f.change}, cut, func() (*archive.Message, error) {
 		if len(seqs) == 0 {
 			return nil, io.EOF

@@ -4,6 +4,13 @@ package main
 func capturing() []mutant {
 	return []mutant{
 		{
+			promise: "a stream that lacks more than a million sequences is backed up",
+			file:    "jetstream/request.go",
+			old:     "return judgeAnswer(answer, strictjson.CheckDepth)",
+			new:     "return judgeAnswer(answer, strictjson.CheckForeign)",
+			pkg:     inTests, run: "^TestDeletedByTheMillion$",
+		},
+		{
 			promise: "an archive without its end mark is none",
 			file:    "jetstream/archive/reader.go",
 			old:     "return ErrTruncated // the end mark is missing",

@@ -165,6 +165,13 @@ func restoring() []mutant {
 			pkg:     inTests, run: "^TestRestoreSendsASecondTime$",
 		},
 		{
+			promise: "a server is sent the whole state before anything else",
+			file:    "restore/run.go",
+			old:     "state := len((&archive.Head{State: t.s.head.State, StateTime: t.s.head.StateTime}).Append(nil))",
+			new:     "state := len(t.s.head.WithoutConsumers().Append(nil))",
+			pkg:     inTests, run: "^TestStateIsSentWhole$",
+		},
+		{
 			promise: "a lone server makes one stream at a time",
 			file:    "restore/run.go",
 			old:     `if t.plan.conn.Server().Cluster != "" {`,
