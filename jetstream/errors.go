@@ -95,9 +95,15 @@ func (e *APIError) Is(target error) bool {
 	if target == sentinel(e.ErrCode) {
 		return true
 	}
-	inner, ok := e.innerCode()
-	return ok && target == sentinel(inner)
+	if inner, ok := e.innerCode(); ok {
+		return target == sentinel(inner)
+	}
+	return target == ErrStoreFailed && e.ErrCode == codeRestoreFailed && strings.Contains(e.Description, notInOrder)
 }
+
+// notInOrder is in the description of a failed restore whose new store had messages already: a server can give it some of a stream of the same
+// name that was deleted a moment ago (see Conn.DeleteStream). Asked again, it does not.
+const notInOrder = "expected sequence does not match store"
 
 // codeRestoreFailed is the error of a failed restore. It wraps another, of which only the text is left.
 const codeRestoreFailed = 10062

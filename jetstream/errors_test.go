@@ -35,6 +35,7 @@ func TestAPIErrorIsASentinel(t *testing.T) {
 		{10047, "insufficient storage resources available", ErrResourcesExceeded},
 		{10062, "restore failed: error adding stream: subjects overlap with an existing stream (10065)", ErrSubjectsOverlap},
 		{10062, "restore failed: unexpected EOF", nil},
+		{10062, "restore failed: failed to store message sequence 442: expected sequence does not match store", ErrStoreFailed},
 		{10062, "restore failed: it (the server) is (not) well ()", nil},
 		{10064, "snapshot failed: no such stream (10059)", nil},
 		{10003, "bad request", nil},
