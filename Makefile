@@ -18,13 +18,13 @@ build: ## build bin/jetsam for this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-X jetsam/cmd/jetsam/command.build=$(VERSION)' -o bin/ ./cmd/jetsam
 
 .PHONY: demo
-demo: ## show the whole round trip: a server, two backups, a restore, a comparison
+demo: ## show the whole round trip: a server, backups, a purge undone, a restore, a comparison
 	$(GO) run ./cmd/jetsam demo
 
 .PHONY: test
 test: ## run all tests; needs nothing but Go
 	@command -v restic >/dev/null || echo 'restic is not installed: the tests that hold our repositories against it are skipped'
-	$(GO) test -timeout 20m ./...
+	$(GO) test -parallel 4 -timeout 30m ./...
 
 .PHONY: race
 race: ## run the tests with the race detector; needs a C compiler (RACE=./... for which packages)
