@@ -11,7 +11,7 @@ package main
 // What is here of syncs and order is whether the code asks for them at all.
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{durability(), sealing(), limits(), locking(), capturing(), continuing(), restoring(), choosing(), replacing(), speaking()} {
+	for _, part := range [][]mutant{durability(), sealing(), limits(), locking(), capturing(), continuing(), restoring(), choosing(), replacing(), speaking(), importing()} {
 		all = append(all, part...)
 	}
 	return all
