@@ -17,6 +17,7 @@ import (
 	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
+	"jetsam/jetstream/legacy"
 )
 
 // ErrNoDumps says that a directory is not, and has not below it, what the nats CLI writes.
@@ -243,9 +244,6 @@ func (d *Dump) readKind(names []string) error {
 	}
 	defer a.Close()
 	d.Form, d.Size = a.form, a.size
-	if d.Form != FormArchive {
-		return fmt.Errorf("%s holds a server's own files, as servers before 2.15 send them: this version imports what servers from 2.15 on send", names[0])
-	}
 	return nil
 }
 
@@ -265,7 +263,7 @@ func (d *Dump) open() (*dumpArchive, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, form, err := d.plain(f)
+	plain, form, err := plainOf(f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", filepath.Base(d.file), err)
@@ -273,8 +271,8 @@ func (d *Dump) open() (*dumpArchive, error) {
 	return &dumpArchive{plain, f, form, size}, nil
 }
 
-// plain is what f holds without its compression, and what that is.
-func (d *Dump) plain(f *os.File) (io.Reader, Form, error) {
+// plainOf is what f holds without its compression, and what that is. However much it is, it is read piece by piece.
+func plainOf(f *os.File) (io.Reader, Form, error) {
 	var first [2]byte
 	if _, err := f.ReadAt(first[:], 0); err != nil && err != io.EOF {
 		return nil, "", err
@@ -283,7 +281,7 @@ func (d *Dump) plain(f *os.File) (io.Reader, Form, error) {
 		z, err := gzip.NewReader(f)
 		return z, FormFiles, err
 	}
-	plain := archive.Decompress(f, wireLimit(d.State))
+	plain := archive.Decompress(f, -1)
 	begin := make([]byte, archive.MagicSize)
 	n, err := io.ReadFull(plain, begin)
 	switch begin = begin[:n]; {
@@ -295,6 +293,68 @@ func (d *Dump) plain(f *os.File) (io.Reader, Form, error) {
 		return nil, "", fmt.Errorf("%w: it is empty, or ends at once", archive.ErrTruncated)
 	}
 	return nil, "", err
+}
+
+// contents are a dump's head and messages, as an archive has them.
+type contents struct {
+	head    *archive.Head
+	next    func() (*archive.Message, error)
+	created time.Time // the stream; zero: not known
+	alive   uint64    // messages that there should be, where exact
+	exact   bool      // the dump says which of its state's messages were alive when it was complete
+	close   func() error
+}
+
+// contents reads the beginning of the dump's archive, or all of it once where that is files. Who calls it closes them.
+func (d *Dump) contents(doc *dumpDocument) (*contents, error) {
+	a, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	c := &contents{close: a.Close}
+	if a.form == FormFiles {
+		err = errors.Join(c.ofFiles(d, doc, a), a.Close())
+	} else {
+		err = c.ofArchive(a)
+	}
+	if err != nil {
+		a.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *contents) ofArchive(a *dumpArchive) (err error) {
+	in := archive.NewReader(a, archive.Limits{})
+	c.head, err = in.Head()
+	c.next = in.Next
+	return err
+}
+
+// ofFiles scans files, and opens them a second time for the messages.
+func (c *contents) ofFiles(d *Dump, doc *dumpDocument, a *dumpArchive) error {
+	s, err := legacy.Scan(a, d.Name)
+	if err != nil {
+		return err
+	}
+	c.head = (&archive.Head{State: doc.State, StateTime: s.Taken.UnixNano()}).WithConsumers(s.Consumers)
+	for i := range c.head.Consumers {
+		// They are written last. A consumer of a busy stream may have got further than its state.
+		if c.head.Consumers[i], _, err = c.head.Consumers[i].Cut(d.State.LastSeq, func(uint64) bool { return true }); err != nil {
+			return err
+		}
+	}
+	c.created = s.Created
+	if c.exact = s.Indexed(); c.exact {
+		c.alive = s.Alive(d.State.FirstSeq, d.State.LastSeq)
+	}
+	again, err := d.open()
+	if err != nil {
+		return err
+	}
+	c.close = again.Close
+	c.next = s.Messages(again, d.State.FirstSeq, d.State.LastSeq).Next
+	return nil
 }
 
 // openRegular opens a file that is one: to open a pipe would wait for somebody to write to it.

@@ -182,28 +182,25 @@ func (i *importer) read(ctx context.Context, d *Dump) (*capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := d.open()
+	in, err := d.contents(doc)
 	if err != nil {
 		return nil, err
 	}
-	defer a.Close()
-	in := archive.NewReader(a, archive.Limits{})
-	head, err := in.Head()
-	if err != nil {
-		return nil, err
-	}
+	defer in.close()
+	head := in.head
 	if err := sameState(d.State, head); err != nil {
 		return nil, fmt.Errorf("%s is not of this archive: %w", documentFile, err)
 	}
 	head = withoutFetches(head)
-	m, err := streamlog.WriteMessages(ctx, saver{i.w}, i.cut.Fresh(), i.counted(d, in.Next))
+	m, err := streamlog.WriteMessages(ctx, saver{i.w}, i.cut.Fresh(), i.counted(d, in.next))
 	if err != nil {
 		return nil, err
 	}
 	c := &capture{StreamResult: StreamResult{
 		Name: d.Name, Messages: m.Count, Bytes: m.Content, FirstSeq: m.First, LastSeq: m.Last, Consumers: len(head.Consumers),
-		Captured: time.Unix(0, head.StateTime).UTC(), New: m.Count, Received: uint64(d.Size), Torn: notAll(d.State, m), LeftOut: max(0, d.State.Consumers-len(head.Consumers)),
+		Captured: time.Unix(0, head.StateTime).UTC(), New: m.Count, Received: uint64(d.Size), Created: in.created, LeftOut: max(0, d.State.Consumers-len(head.Consumers)),
 	}}
+	c.Removed, c.Torn = notAll(d.State, m, in)
 	return c, i.save(ctx, c, doc, head, m)
 }
 
@@ -222,14 +219,18 @@ func (i *importer) counted(d *Dump, next func() (*archive.Message, error)) func(
 	}
 }
 
-// notAll says which messages of its state a dump lacks. A backup of a live stream may lack what was removed meanwhile; the stream that could tell
-// is not there to be asked.
-func notAll(state archive.State, m *streamlog.Messages) string {
-	if m.Count == state.Messages {
-		return ""
+// notAll says which messages of its state a dump lacks: what was removed while it was made, and why it is not the stream as it was at one time.
+// The stream that could tell is not there to be asked; only files tell which messages were alive when they were complete.
+func notAll(state archive.State, m *streamlog.Messages, in *contents) (removed uint64, torn string) {
+	switch missing := state.Messages - m.Count; {
+	case in.exact && m.Count != in.alive:
+		return 0, fmt.Sprintf("%d messages are there of the %d that should be, by what the server says of its own files", m.Count, in.alive)
+	case missing == 0, in.exact:
+		return missing, ""
+	default:
+		return 0, fmt.Sprintf("%s of the %d that the stream had when its backup began are not there: they were removed meanwhile, or not sent",
+			messages(missing), state.Messages)
 	}
-	return fmt.Sprintf("%s of the %d that the stream had when its backup began are not there: they were removed meanwhile, or not sent",
-		messages(state.Messages-m.Count), state.Messages)
 }
 
 // save stores the stream's directory.
@@ -243,7 +244,7 @@ func (i *importer) save(ctx context.Context, c *capture, doc *dumpDocument, head
 		State:  doc.State,
 		Jetsam: streamlog.Capture{
 			Format: streamlog.FormatVersion, Created: c.Created, Messages: m.Count, MessageBytes: m.Content, LargestMessage: m.Largest,
-			Torn: c.Torn, Consumers: fidelity,
+			Removed: c.Removed, Torn: c.Torn, Consumers: fidelity,
 		},
 	}, head, m)
 	return err

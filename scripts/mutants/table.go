@@ -27,6 +27,7 @@ const (
 	inJSON      = "./internal/strictjson"
 	inArchive   = "./jetstream/archive"
 	inJetstream = "./jetstream"
+	inLegacy    = "./jetstream/legacy"
 	inStreamlog = "./streamlog"
 	inBackup    = "./backup"
 	inRestore   = "./restore"
