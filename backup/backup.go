@@ -1,4 +1,4 @@
-// Package backup carries streams from a server into a repository, one snapshot a run.
+// Package backup carries streams from a server, or from directories that the nats CLI wrote, into a repository, one snapshot a run.
 //
 // Every chosen stream is captured whole through the server's snapshot API, decoded, checked and stored as package streamlog lays it out.
 // A stream that cannot be captured is named in the snapshot and in the result; the others are kept.
@@ -93,11 +93,13 @@ type Result struct {
 // StreamResult is what became of one stream.
 type StreamResult struct {
 	Name      string
+	Dir       string // that it was imported from; empty: it came from a server
 	Messages  uint64
 	Bytes     uint64 // of subjects, headers and payloads
 	FirstSeq  uint64 // of the first and last message, 0 where there are none
 	LastSeq   uint64
 	Consumers int
+	LeftOut   int          // consumers that the stream had and its imported directory has not
 	NewBytes  uint64       // stored bytes that the repository did not have
 	Removed   uint64       // messages that the server removed while the stream was captured
 	Torn      string       // why what was captured is not the stream as it was at one time; empty: it is

@@ -102,7 +102,7 @@ const mostCompared = 16
 // one has none that the stream's had not. Of a stream that was made anew in between, it must be the last one that the stream had.
 func (p *Plan) sameLife(ctx context.Context, s *StreamPlan, later *log, all []stretch) (bool, error) {
 	earlier, doc := s.log.held.Document.Jetsam, later.held.Document.Jetsam
-	undisturbed := doc.Recreated == "" && doc.Created.Equal(earlier.Created)
+	undisturbed := doc.Recreated == "" && !doc.Created.IsZero() && doc.Created.Equal(earlier.Created)
 	top := s.log.state.LastSeq
 	if later.state.LastSeq < top {
 		return false, nil

@@ -23,6 +23,9 @@ func SaveStream(ctx context.Context, dst Saver, name string, doc *Document, head
 	if at.IsZero() {
 		at = doc.Jetsam.Created.UTC()
 	}
+	if at.IsZero() { // neither a message nor a time of creation
+		at = time.Unix(0, 0).UTC()
+	}
 	d := directory{ctx: ctx, dst: dst, at: at, stored: m.NewBytes}
 	if m.Dead != nil {
 		var err error

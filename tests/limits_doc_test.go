@@ -17,7 +17,7 @@ const limitsPage = "docs/format/limits.md"
 // limitFolders are the folders of the packages that the page names.
 var limitFolders = map[string]string{
 	"repo": "repo", "crypto": "crypto", "index": "index", "pack": "pack", "snapshot": "snapshot", "streamlog": "streamlog",
-	"blob": "blob", "strictjson": "internal/strictjson", "archive": "jetstream/archive", "jetstream": "jetstream",
+	"blob": "blob", "strictjson": "internal/strictjson", "archive": "jetstream/archive", "jetstream": "jetstream", "backup": "backup", "legacy": "jetstream/legacy",
 }
 
 // TestLimitsPage: every limit on the page has the value of the constant that it names.

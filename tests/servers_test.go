@@ -79,7 +79,7 @@ func (s *source) flush(t testing.TB) {
 // publishRaw sends messages whose header bytes are exactly as given, which the client library would reorder and respell.
 func (s *source) publishRaw(t testing.TB, subject string, blocks ...string) {
 	t.Helper()
-	u, err := url.Parse(s.URL())
+	u, err := url.Parse(s.nc.ConnectedUrl())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jsm.go"
 	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -51,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"shutdown": shutdown,
 			"trade":    trade,
 			"publish":  publish,
+			"dump":     dump,
 			"same":     same,
 			"mkrepo":   mkrepo,
 			"lockrepo": lockrepo,
@@ -260,6 +262,24 @@ func publishMessages(nc *nats.Conn, stream string, count, size int) error {
 		return nil
 	case <-time.After(eventually):
 		return errors.New("the server does not take the messages")
+	}
+}
+
+// dump URL DIR STREAM… does what `nats account backup` does, for these streams.
+func dump(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: dump URL DIR STREAM…")
+	}
+	nc, err := nats.Connect(args[0])
+	ts.Check(err)
+	defer nc.Close()
+	mgr, err := jsm.New(nc)
+	ts.Check(err)
+	for _, name := range args[2:] {
+		st, err := mgr.LoadStream(name)
+		ts.Check(err)
+		_, err = st.SnapshotToDirectory(context.Background(), filepath.Join(ts.MkAbs(args[1]), name), jsm.SnapshotConsumers())
+		ts.Check(err)
 	}
 }
 

@@ -10,6 +10,9 @@ const (
 	consumerPrefix = "consumers/"
 )
 
+// MagicSize is how many bytes HasMagic has to see.
+const MagicSize = len(magic)
+
 // HasMagic reports whether p begins as an archive does. A snapshot of a server
 // before 2.15 is a tar and does not.
 func HasMagic(p []byte) bool {

@@ -7,6 +7,7 @@ func (p *program) commands() []*cli.Command {
 	return []*cli.Command{
 		p.initCommand(),
 		p.backupCommand(),
+		p.importCommand(),
 		p.snapshotsCommand(),
 		p.lsCommand(),
 		p.restoreCommand(),

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"jetsam/backup"
 )
 
 // needs says which of the shared flags a command's help shows. Every command takes all of them, so that an alias like
@@ -14,6 +16,7 @@ const (
 	needsRepository needs = 1 << iota
 	needsServer
 	needsSnapshots // choosing snapshots by host, account, stream and tag
+	namesAccount   // which nobody else tells
 )
 
 // Headings of the shared flags in a command's help.
@@ -31,7 +34,7 @@ func withShared(n needs, own ...cli.Flag) []cli.Flag {
 		flags = append(flags, snapshotFlags()...)
 	}
 	flags = append(flags, repositoryFlags(n&needsRepository == 0)...)
-	flags = append(flags, serverFlags(n&needsServer == 0, n&needsSnapshots != 0)...)
+	flags = append(flags, serverFlags(n)...)
 	return append(flags, outputFlags()...)
 }
 
@@ -60,7 +63,8 @@ func repositoryFlags(hidden bool) []cli.Flag {
 	}
 }
 
-func serverFlags(hidden, selectsSnapshots bool) []cli.Flag {
+func serverFlags(n needs) []cli.Flag {
+	hidden := n&needsServer == 0
 	text := func(name, alias, env, usage string) cli.Flag {
 		f := &cli.StringFlag{Name: name, Usage: usage, Category: serverHeading, Hidden: hidden}
 		if alias != "" {
@@ -72,7 +76,10 @@ func serverFlags(hidden, selectsSnapshots bool) []cli.Flag {
 		return f
 	}
 	account := &cli.StringFlag{Name: "account", Usage: "what to call the account where the server does not tell its `NAME`", Category: serverHeading, Hidden: hidden}
-	if selectsSnapshots {
+	switch {
+	case n&namesAccount != 0:
+		account = &cli.StringFlag{Name: "account", Usage: "call the account that the streams are of `NAME`", DefaultText: backup.ImportAccount}
+	case n&needsSnapshots != 0:
 		account = &cli.StringFlag{Name: "account", Usage: "only snapshots of the account `NAME`", Category: snapshotHeading}
 	}
 	return []cli.Flag{
