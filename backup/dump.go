@@ -101,7 +101,7 @@ func findBelow(ctx context.Context, dir string) (found []*Dump, err error) {
 		case err != nil: // what is in there nobody knows
 			found = append(found, &Dump{Dir: path, Err: err})
 		case e.IsDir():
-			if d := lookAtDump(path); d != nil {
+			if d := lookAtDump(ctx, path); d != nil {
 				found = append(found, d)
 			}
 		}
@@ -125,7 +125,7 @@ func wantOneOfEach(sorted []*Dump) error {
 }
 
 // lookAtDump says what a directory holds; nil where that is none of a dump's files.
-func lookAtDump(dir string) *Dump {
+func lookAtDump(ctx context.Context, dir string) *Dump {
 	d := &Dump{Dir: dir}
 	var archives []string
 	for _, name := range archiveFiles() {
@@ -138,7 +138,7 @@ func lookAtDump(dir string) *Dump {
 		return nil
 	}
 	if d.Err = d.readDocument(document); d.Err == nil {
-		d.Err = d.readKind(archives)
+		d.Err = d.readKind(ctx, archives)
 	}
 	return d
 }
@@ -229,7 +229,7 @@ func abridge(s string) string {
 }
 
 // readKind finds out what the archive is, whatever it is called.
-func (d *Dump) readKind(names []string) error {
+func (d *Dump) readKind(ctx context.Context, names []string) error {
 	switch len(names) {
 	case 0:
 		return fmt.Errorf("there is %s, but no archive beside it: none of %s", documentFile, strings.Join(archiveFiles(), ", "))
@@ -238,7 +238,7 @@ func (d *Dump) readKind(names []string) error {
 		return fmt.Errorf("it holds %s, and which of them %s belongs to is not known; move the other away", strings.Join(names, " and "), documentFile)
 	}
 	d.file = filepath.Join(d.Dir, names[0])
-	a, err := d.open()
+	a, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -253,12 +253,16 @@ type dumpArchive struct {
 	file *os.File
 	form Form
 	size int64
+	stop func() bool
 }
 
-func (a *dumpArchive) Close() error { return a.file.Close() }
+func (a *dumpArchive) Close() error {
+	a.stop()
+	return a.file.Close()
+}
 
-// open opens the archive and looks at what it is.
-func (d *Dump) open() (*dumpArchive, error) {
+// open opens the archive and looks at what it is. Where ctx ends, reading it does.
+func (d *Dump) open(ctx context.Context) (*dumpArchive, error) {
 	f, size, err := openRegular(d.file)
 	if err != nil {
 		return nil, err
@@ -268,7 +272,8 @@ func (d *Dump) open() (*dumpArchive, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", filepath.Base(d.file), err)
 	}
-	return &dumpArchive{plain, f, form, size}, nil
+	stop := context.AfterFunc(ctx, func() { f.Close() })
+	return &dumpArchive{plain, f, form, size, stop}, nil
 }
 
 // plainOf is what f holds without its compression, and what that is. However much it is, it is read piece by piece.
@@ -301,60 +306,53 @@ type contents struct {
 	next    func() (*archive.Message, error)
 	created time.Time // the stream; zero: not known
 	alive   uint64    // messages that there should be, where exact
-	exact   bool      // the dump says which of its state's messages were alive when it was complete
+	exact   bool      // the dump says which messages it should have
+	atOnce  bool      // these are the stream as it was at one time, when the dump was complete
 	close   func() error
 }
 
 // contents reads the beginning of the dump's archive, or all of it once where that is files. Who calls it closes them.
-func (d *Dump) contents(doc *dumpDocument) (*contents, error) {
-	a, err := d.open()
+func (d *Dump) contents(ctx context.Context, doc *dumpDocument) (*contents, error) {
+	a, err := d.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &contents{close: a.Close}
 	if a.form == FormFiles {
-		err = errors.Join(c.ofFiles(d, doc, a), a.Close())
-	} else {
-		err = c.ofArchive(a)
+		defer a.Close()
+		return d.files(ctx, doc, a)
 	}
+	in := archive.NewReader(a, archive.Limits{})
+	head, err := in.Head()
 	if err != nil {
 		a.Close()
 		return nil, err
 	}
-	return c, nil
+	return &contents{head: head, next: in.Next, close: a.Close}, nil
 }
 
-func (c *contents) ofArchive(a *dumpArchive) (err error) {
-	in := archive.NewReader(a, archive.Limits{})
-	c.head, err = in.Head()
-	c.next = in.Next
-	return err
-}
-
-// ofFiles scans files, and opens them a second time for the messages.
-func (c *contents) ofFiles(d *Dump, doc *dumpDocument, a *dumpArchive) error {
+// files scans files, and opens them a second time for the messages.
+func (d *Dump) files(ctx context.Context, doc *dumpDocument, a *dumpArchive) (*contents, error) {
 	s, err := legacy.Scan(a, d.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	c := &contents{created: s.Created, exact: s.Indexed(), atOnce: s.AtOnce()}
 	c.head = (&archive.Head{State: doc.State, StateTime: s.Taken.UnixNano()}).WithConsumers(s.Consumers)
-	for i := range c.head.Consumers {
-		// They are written last. A consumer of a busy stream may have got further than its state.
-		if c.head.Consumers[i], _, err = c.head.Consumers[i].Cut(d.State.LastSeq, func(uint64) bool { return true }); err != nil {
-			return err
+	for i, consumer := range c.head.Consumers {
+		// They are written last: a consumer of a busy stream may have got further than the state.
+		if c.head.Consumers[i], _, err = consumer.Cut(d.State.LastSeq, func(uint64) bool { return true }); err != nil {
+			return nil, err
 		}
 	}
-	c.created = s.Created
-	if c.exact = s.Indexed(); c.exact {
+	if c.exact {
 		c.alive = s.Alive(d.State.FirstSeq, d.State.LastSeq)
 	}
-	again, err := d.open()
+	again, err := d.open(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.close = again.Close
-	c.next = s.Messages(again, d.State.FirstSeq, d.State.LastSeq).Next
-	return nil
+	c.next, c.close = s.Messages(again, d.State.FirstSeq, d.State.LastSeq).Next, again.Close
+	return c, nil
 }
 
 // openRegular opens a file that is one: to open a pipe would wait for somebody to write to it.

@@ -32,10 +32,10 @@ type ImportOptions struct {
 	Progress    func(Progress) // called from several goroutines, often; must be quick
 }
 
-// Import stores the streams of dumps as one snapshot. A dump that cannot be taken is in the result with the reason, and named in the snapshot where
+// Import stores the streams of dumps, as FindDumps found them, as one snapshot. A dump that cannot be taken is in the result with the reason, and named in the snapshot where
 // its stream's name is known; the others are kept.
 //
-// An error means that no snapshot was written. Where every dump fails, Import returns the result and the first one's error.
+// An error means that no snapshot was written. Where every dump fails it is the first one's, and the result tells of each.
 func Import(ctx context.Context, r *repo.Repo, dumps []*Dump, o ImportOptions) (*Result, error) {
 	began := time.Now()
 	if err := wantOneOfEach(dumps); err != nil {
@@ -88,9 +88,6 @@ func (i *importer) importAll(ctx context.Context, dumps []*Dump) (*Result, error
 		err = i.commit(ctx, res, captures, newest(dumps))
 	}
 	res.Took = time.Since(i.began)
-	if err != nil && res.Failed() == nil {
-		return nil, err
-	}
 	return res, err
 }
 
@@ -113,11 +110,11 @@ func (i *importer) commit(ctx context.Context, res *Result, captures []*capture,
 	if err != nil {
 		return err
 	}
-	res.Snapshot = &snapshot.Snapshot{Time: at, Paths: i.pathsOf(res.Streams), Hostname: i.o.Host, Tags: i.o.Tags, Tree: root, Summary: i.summary(res.Streams)}
-	if res.ID, err = i.w.Commit(ctx, res.Snapshot); err != nil {
+	sn := &snapshot.Snapshot{Time: at, Paths: i.pathsOf(res.Streams), Hostname: i.o.Host, Tags: i.o.Tags, Tree: root, Summary: i.summary(res.Streams)}
+	if res.ID, err = i.w.Commit(ctx, sn); err != nil {
 		return err
 	}
-	res.Stats = i.w.Stats()
+	res.Snapshot, res.Stats = sn, i.w.Stats()
 	return nil
 }
 
@@ -182,7 +179,7 @@ func (i *importer) read(ctx context.Context, d *Dump) (*capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.contents(doc)
+	in, err := d.contents(ctx, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -220,12 +217,12 @@ func (i *importer) counted(d *Dump, next func() (*archive.Message, error)) func(
 }
 
 // notAll says which messages of its state a dump lacks: what was removed while it was made, and why it is not the stream as it was at one time.
-// The stream that could tell is not there to be asked; only files tell which messages were alive when they were complete.
+// The stream that could tell is not there to be asked; only files of servers from 2.10 on tell which messages were alive when they were complete.
 func notAll(state archive.State, m *streamlog.Messages, in *contents) (removed uint64, torn string) {
 	switch missing := state.Messages - m.Count; {
 	case in.exact && m.Count != in.alive:
 		return 0, fmt.Sprintf("%d messages are there of the %d that should be, by what the server says of its own files", m.Count, in.alive)
-	case missing == 0, in.exact:
+	case missing == 0, in.atOnce:
 		return missing, ""
 	default:
 		return 0, fmt.Sprintf("%s of the %d that the stream had when its backup began are not there: they were removed meanwhile, or not sent",

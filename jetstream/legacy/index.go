@@ -59,8 +59,9 @@ func (b *block) alive(first, last uint64) uint64 {
 
 // index is what the indexes of a snapshot say, by the numbers of blocks.
 type index struct {
-	blocks map[uint64]*block
-	nodes  int
+	blocks   map[uint64]*block
+	nodes    int  // bitmaps in them
+	inPieces bool // each block has an index of its own
 }
 
 func (x *index) add(number uint64, b *block) error {
@@ -252,6 +253,7 @@ func (x *index) readBlockIndex(p []byte, number uint64) error {
 	if len(p) < 2 || p[0] != fileMagic || p[1] != 1 {
 		return malformed("it does not begin as an index of a block")
 	}
+	x.inPieces = true
 	c := &cursor{p: p[2:]}
 	c.uvarint() // messages
 	c.uvarint() // bytes

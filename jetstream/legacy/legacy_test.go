@@ -149,6 +149,39 @@ func TestServersSnapshots(t *testing.T) {
 	}
 }
 
+// TestConsumers: what servers write of a consumer's messages is read; that it is right the tests of imports compare.
+func TestConsumers(t *testing.T) {
+	for _, version := range versions(t) {
+		files, _ := snapshotOf(t, version, "CONSUMED")
+		s, _, err := read(tarOf(t, files), "CONSUMED")
+		if err != nil || len(s.Consumers) != 5 {
+			t.Fatalf("%s: %d consumers, %v", version, len(s.Consumers), err)
+		}
+		for _, c := range s.Consumers {
+			state, err := archive.ParseConsumer(c.JSON)
+			if err != nil || state.Name == "" && state.Durable == "" {
+				t.Errorf("%s, consumer %s: %+v, %v", version, c.Name, state, err)
+			}
+			if c.Name == "filtered" && (state.Redelivered != 6 || state.AckPending < 6) {
+				t.Errorf("%s, consumer %s: %d redelivered, %d pending", version, c.Name, state.Redelivered, state.AckPending)
+			}
+		}
+	}
+}
+
+// TestAtOnce: 2.9 read one block after the other, and said of each what it was then.
+func TestAtOnce(t *testing.T) {
+	for _, version := range versions(t) {
+		for stream, want := range map[string]bool{"BLOCKS": !strings.HasPrefix(version, "2.9."), "PLAIN": true} {
+			files, _ := snapshotOf(t, version, stream)
+			s, _, err := read(tarOf(t, files), stream)
+			if err != nil || s.AtOnce() != want {
+				t.Errorf("%s of %s: %v, %v", stream, version, s.AtOnce(), err)
+			}
+		}
+	}
+}
+
 // TestBounds: of a stream that was written to meanwhile, only what is within its state is read.
 func TestBounds(t *testing.T) {
 	files, said := snapshotOf(t, "2.14.9", "DELETES")

@@ -46,6 +46,11 @@ type Snapshot struct {
 // the blocks tell of them, which is not all.
 func (s *Snapshot) Indexed() bool { return s.index != nil }
 
+// AtOnce says whether what is indexed is the stream at one time: 2.9 wrote the index of each block when it read that.
+func (s *Snapshot) AtOnce() bool {
+	return s.index != nil && (!s.index.inPieces || len(s.index.blocks) < 2)
+}
+
 // Alive is how many messages from first to last there should be, where the snapshot is indexed.
 func (s *Snapshot) Alive(first, last uint64) (n uint64) {
 	for _, b := range s.index.blocks {
