@@ -32,7 +32,7 @@ type ImportOptions struct {
 	Progress    func(Progress) // called from several goroutines, often; must be quick
 }
 
-// Import stores the streams of dumps as one snapshot. A dump that cannot be taken is in the result with the reason, and named in the snapshot where
+// Import stores the streams of dumps, as FindDumps found them, as one snapshot. A dump that cannot be taken is in the result with the reason, and named in the snapshot where
 // its stream's name is known; the others are kept.
 //
 // An error means that no snapshot was written. Where every dump fails it is the first one's, and the result tells of each.
