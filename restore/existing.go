@@ -2,7 +2,7 @@ package restore
 
 import (
 	"encoding/json"
-	"fmt"
+	"strings"
 	"time"
 
 	"jetsam/jetstream"
@@ -88,6 +88,10 @@ func (p *Plan) decideOne(s *StreamPlan, live *jetstream.StreamInfo) {
 	if s.Nothing != "" {
 		return
 	}
+	if live != nil && closedBy(live.StreamSettings) != "" {
+		s.warning("nothing comes into the stream of that name: a restore that replaces it has taken its subjects away, and is at work or was interrupted; "+
+			"metadata %s says which it had, and --replace or --update-config give them back", closedName)
+	}
 	_, unfinished := unfinishedRestore(live)
 	switch {
 	case live == nil && o.Parts == ConsumersOnly:
@@ -129,6 +133,21 @@ const closedName = "jetsam-closed"
 // closedFields are the fields of a configuration by which messages come into a stream.
 var closedFields = []string{"subjects", "sources"}
 
+// closedPrefix is how the subject begins that a closed stream listens to; the name of the run that closed it follows.
+const closedPrefix = "jetsam-closed."
+
+// closedBy is the run that keeps messages out of a stream of these settings, or empty. One that was given subjects by hand is not closed any more.
+func closedBy(s jetstream.StreamSettings) string {
+	if _, found := s.Metadata[closedName]; !found || len(s.Subjects) != 1 {
+		return ""
+	}
+	run, _ := strings.CutPrefix(s.Subjects[0], closedPrefix)
+	if run == s.Subjects[0] || len(run) > maxRun {
+		return ""
+	}
+	return run
+}
+
 // closed is a stream's configuration with which nothing comes into it.
 func closed(config json.RawMessage, subject string) (json.RawMessage, error) {
 	was, err := jetstream.Fields(config, closedFields...)
@@ -151,13 +170,9 @@ func opened(config json.RawMessage) (json.RawMessage, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	text, found := settings.Metadata[closedName]
-	if !found {
-		return config, false, nil
-	}
 	was := map[string]json.RawMessage{}
-	if err := json.Unmarshal([]byte(text), &was); err != nil {
-		return nil, false, fmt.Errorf("metadata %s: %w", closedName, err)
+	if closedBy(settings) == "" || json.Unmarshal([]byte(settings.Metadata[closedName]), &was) != nil { // what others wrote there means nothing
+		return config, false, nil
 	}
 	changes := map[string]any{}
 	for _, field := range closedFields {

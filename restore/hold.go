@@ -48,7 +48,7 @@ func (p *Plan) held(next func() (*archive.Message, error)) func() (*archive.Mess
 	if p.Options.Target.ApplyLimits {
 		return next
 	}
-	limit := p.made.Add(holdMargin)
+	limit := p.holdUntil()
 	var own archive.Message
 	return func() (*archive.Message, error) {
 		m, err := next()
@@ -58,6 +58,14 @@ func (p *Plan) held(next func() (*archive.Message, error)) func() (*archive.Mess
 		own.Set(string(m.Subject), m.Time, m.Seq, withoutTTL(m.Header), m.Payload)
 		return &own, nil
 	}
+}
+
+// holdUntil is until when no message may expire. Streams that stand for themselves lose none, so that they are the same each time, however long that takes.
+func (p *Plan) holdUntil() time.Time {
+	if p.Options.Target.Alone {
+		return p.made.AddDate(1000, 0, 0)
+	}
+	return p.made.Add(holdMargin)
 }
 
 // withoutTTL is a header block whose fields Nats-TTL are called otherwise.

@@ -40,9 +40,13 @@ type need struct {
 func (n *need) add(s *StreamPlan) {
 	size := s.state.Bytes
 	switch {
-	case s.Action == Replace: // there is a copy besides, and what is replaced makes room
+	case s.Action == Replace: // there is a copy besides, and what is replaced makes room, where it is kept in the same place
 		n.streams++
-		size += size - min(size, s.live.Bytes)
+		room := s.live.Bytes
+		if s.live.Storage != s.config.Storage || s.live.Replicas != s.config.Replicas {
+			room = 0
+		}
+		size += size - min(size, room)
 	case s.Leftover != nil:
 		size -= min(size, s.Leftover.info.Bytes) // which makes room for it
 	default:

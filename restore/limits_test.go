@@ -51,3 +51,20 @@ func TestCheckLimits(t *testing.T) {
 		})
 	}
 }
+
+// TestReplaceNeedsRoom counts a copy besides, and that what is replaced makes room only where it is kept as the new one will be.
+func TestReplaceNeedsRoom(t *testing.T) {
+	for _, c := range []struct {
+		storage  string
+		replicas int
+		bytes    uint64
+		want     uint64
+	}{{"file", 1, 100, 100}, {"file", 1, 30, 170}, {"file", 1, 500, 100}, {"memory", 1, 100, 200}, {"file", 3, 100, 200}} {
+		s := &StreamPlan{Action: Replace, config: jetstream.StreamSettings{Storage: "file", Replicas: 1}, state: archive.State{Bytes: 100}, live: &jetstream.StreamInfo{
+			StreamSettings: jetstream.StreamSettings{Storage: c.storage, Replicas: c.replicas}, StreamState: jetstream.StreamState{Bytes: c.bytes}}}
+		n := &need{}
+		if n.add(s); n.file != c.want || n.streams != 1 {
+			t.Errorf("in place of %+v: %+v", c, n)
+		}
+	}
+}

@@ -40,7 +40,7 @@ func (f *outflow) tell(res *StreamResult) {
 	res.Lost = f.s.lostOf(res.Err)
 	res.Messages, res.FirstSeq, res.LastSeq = f.tally.Messages, f.tally.FirstSeq, f.tally.LastSeq
 	res.Bytes, res.Consumers = f.content, f.s.Consumers
-	if f.held > 0 {
+	if f.held > 0 && !f.plan.Options.Target.Alone {
 		res.Notes = append(res.Notes, fmt.Sprintf("%d messages whose %s has passed, or soon will have, have that field called %s, so that they stay", f.held, ttlHeader, heldHeader))
 	}
 }

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,9 +28,9 @@ type replacement struct {
 	copy *StreamPlan
 	res  *StreamResult
 
-	was      json.RawMessage // the stream's configuration before it was closed
-	isClosed bool
-	saved    string // the snapshot of what was there
+	isClosed bool                  // or may be
+	last     *jetstream.StreamInfo // as it was when the snapshot of all was there
+	saved    string                // the snapshot of what was there
 }
 
 // tellReplaced says what is lost of the server's stream, but for the snapshot that is taken of it.
@@ -57,11 +58,45 @@ func (p *Plan) tellReplaced(ctx context.Context, s *StreamPlan) error {
 		s.warning("what is published next gets sequence %d, and sequences up to %d were given out before: streams that copy from this one pass over messages whose sequences they have seen",
 			s.state.LastSeq+1, is.LastSeq)
 	}
+	if err := p.checkClosable(ctx, s); err != nil {
+		return err
+	}
 	if len(s.live.Subjects) == 0 && s.live.Mirror != nil {
 		s.warning("it is a mirror, which cannot be kept from copying on: what comes into it in the moment before it is replaced is only in the stream that it mirrors")
 	}
 	return nil
 }
+
+// checkClosable finds out whether the server's stream can be kept from taking messages, and whether another run does that.
+func (p *Plan) checkClosable(ctx context.Context, s *StreamPlan) error {
+	if s.takesNothing() {
+		return nil
+	}
+	var refused *jetstream.PermissionError
+	err := p.conn.MayUpdate(ctx, s.Name)
+	if errors.As(err, &refused) {
+		s.conflict("let this user update it", "nothing may come into it while it is replaced, and this user may not take its subjects away: %v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	run := closedBy(s.live.StreamSettings)
+	if run == "" || !p.atWork(ctx, run) {
+		return nil
+	}
+	s.conflict("wait until that has ended, and look at what it says", "another run of jetsam is replacing it right now")
+	return nil
+}
+
+// atWork says whether that run answers that it is. Who may not ask, or asks for what is no run, is not answered.
+func (p *Plan) atWork(ctx context.Context, run string) bool {
+	present, err := p.conn.Present(ctx, run)
+	return err == nil && present
+}
+
+// takesNothing says whether a stream cannot be kept from taking messages: a sealed one takes none, and a mirror only those of another.
+func (s *StreamPlan) takesNothing() bool { return s.live.Sealed || s.live.Mirror != nil }
 
 // replace runs a replacement. What it says of the stream is in res.
 func (p *Plan) replace(ctx context.Context, s *StreamPlan, res *StreamResult) error {
@@ -83,14 +118,8 @@ func (r *replacement) prepare(ctx context.Context) error {
 	if err := r.makeCopy(ctx); err != nil {
 		return err
 	}
-	before, err := r.p.conn.Stream(ctx, r.s.Name)
+	before, err := r.look(ctx)
 	if err != nil {
-		return err
-	}
-	if !before.Created.Equal(r.s.live.Created) {
-		return errors.New("somebody made it anew since the plan was made")
-	}
-	if r.was, _, err = opened(before.Config); err != nil {
 		return err
 	}
 	if err := r.save(ctx); err != nil {
@@ -102,7 +131,31 @@ func (r *replacement) prepare(ctx context.Context) error {
 	if err := r.saveRest(ctx, before); err != nil {
 		return err
 	}
-	return r.checkFree(ctx)
+	if err := r.checkFree(ctx); err != nil {
+		return err
+	}
+	now, err := r.look(ctx)
+	if err == nil && r.isClosed && !sameMessages(r.last, now) {
+		err = errNotQuiet
+	}
+	return err
+}
+
+// errNotQuiet says that what is in the snapshot is not all.
+var errNotQuiet = errors.New("messages came into it though it has no subjects any more: somebody else changes it")
+
+// look asks for the stream, which must be the one of the plan, and closed by this run once it is.
+func (r *replacement) look(ctx context.Context) (*jetstream.StreamInfo, error) {
+	info, err := r.p.conn.Stream(ctx, r.s.Name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Created.Equal(r.s.live.Created):
+		return nil, errors.New("somebody made it anew since the plan was made")
+	case r.isClosed && closedBy(info.StreamSettings) != r.p.run:
+		return nil, errors.New("somebody else changed its subjects, perhaps another run of jetsam that replaces it")
+	}
+	return info, nil
 }
 
 // makeCopy restores the messages under another name, and reads them back. Nothing comes into the copy, and nothing goes out of it.
@@ -131,7 +184,10 @@ const maxName = 255
 
 func (r *replacement) copyName() string {
 	name := fmt.Sprintf("jetsam-%.8s-%s", r.p.run, r.s.Name)
-	return name[:min(len(name), maxName)]
+	if len(name) > maxName {
+		name = fmt.Sprintf("jetsam-%.8s-%x", r.p.run, sha256.Sum256([]byte(r.s.Name)))
+	}
+	return name
 }
 
 // copyConfig is that of the stream as far as it says how messages are kept, and nothing that would let one go.
@@ -163,15 +219,24 @@ func (r *replacement) save(ctx context.Context) error {
 
 // close takes the stream's subjects and sources away. A sealed stream takes nothing in, and a mirror has none.
 func (r *replacement) close(ctx context.Context) error {
-	if r.s.live.Sealed || r.s.live.Mirror != nil {
+	if r.s.takesNothing() {
 		return nil
 	}
-	config, err := closed(r.was, "jetsam-closed."+r.p.run)
+	now, err := r.look(ctx)
 	if err != nil {
 		return err
 	}
-	r.isClosed = true
-	if _, err := r.p.conn.UpdateStream(ctx, config); err != nil {
+	was, _, err := opened(now.Config)
+	if err != nil {
+		return err
+	}
+	config, err := closed(was, closedPrefix+r.p.run)
+	if err != nil {
+		return err
+	}
+	_, err = r.p.conn.UpdateStream(ctx, config)
+	r.isClosed = !wasRefused(err)
+	if err != nil {
 		return fmt.Errorf("its subjects cannot be taken away: %w", err)
 	}
 	return nil
@@ -179,27 +244,33 @@ func (r *replacement) close(ctx context.Context) error {
 
 // saveRest backs up what came into the stream since it was as before, which no more does.
 func (r *replacement) saveRest(ctx context.Context, before *jetstream.StreamInfo) error {
-	now, err := r.p.conn.Stream(ctx, r.s.Name)
-	if err != nil {
+	var err error
+	if r.last, err = r.quiet(ctx); err != nil || sameMessages(before, r.last) {
 		return err
 	}
-	if sameMessages(before, now) {
-		return nil
+	return r.save(ctx)
+}
+
+// quietLooks is how often a stream may still change before it counts as changed by somebody else. It has many messages to store where storage is slow.
+const quietLooks = 120
+
+// quiet is the closed stream when it has dealt with all that was published to it: a message that is acknowledged later would be in no snapshot.
+func (r *replacement) quiet(ctx context.Context) (*jetstream.StreamInfo, error) {
+	now, err := r.look(ctx)
+	if err != nil || !r.isClosed {
+		return now, err
 	}
-	if !now.Created.Equal(before.Created) {
-		return errors.New("somebody made it anew meanwhile")
+	_ = r.p.conn.Drain(ctx, r.s.Name, closedPrefix+r.p.run) // a user who may not publish, or a stream that answers nobody, is only looked at
+	for range quietLooks {
+		if err := pause(ctx, reuseTime); err != nil {
+			return nil, err
+		}
+		was := now
+		if now, err = r.look(ctx); err != nil || sameMessages(was, now) {
+			return now, err
+		}
 	}
-	if err := r.save(ctx); err != nil {
-		return err
-	}
-	then, err := r.p.conn.Stream(ctx, r.s.Name)
-	if err != nil {
-		return err
-	}
-	if r.isClosed && !sameMessages(now, then) {
-		return errors.New("messages came into it though it has no subjects any more: somebody else changes it")
-	}
-	return nil
+	return nil, errNotQuiet
 }
 
 // checkFree looks whether another stream has taken the subjects while the stream had none: it could not be restored any more.
@@ -228,13 +299,7 @@ func sameMessages(a, b *jetstream.StreamInfo) bool {
 func (r *replacement) undo(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	remains := []string{"the stream of that name is on the server as it was"}
-	if r.isClosed {
-		if err := r.reopen(ctx); err != nil {
-			remains[0] = fmt.Sprintf("the stream of that name is on the server with all its messages, but nothing can be published to it, and it could not be given its subjects again (%v): "+
-				"its metadata %s says which it had; the same restore again gives them back, or `nats stream edit %s`", err, closedName, r.s.Name)
-		}
-	}
+	remains := []string{r.reopen(ctx)}
 	if left := r.removeCopy(ctx); left != "" {
 		remains = append(remains, left)
 	}
@@ -248,13 +313,49 @@ func (r *replacement) undo(ctx context.Context, cause error) error {
 	return &IncompleteError{Stream: r.s.Name, Cause: cause, Remains: strings.Join(remains, "; ")}
 }
 
-func (r *replacement) reopen(ctx context.Context) error {
+// reopen gives the stream its subjects again, also where an earlier run that was interrupted took them, and says what is on the server.
+func (r *replacement) reopen(ctx context.Context) (remains string) {
 	for {
-		_, err := r.p.conn.UpdateStream(ctx, r.was)
-		if err == nil || !mayComeBack(err) || pause(ctx, time.Second) != nil {
-			return err
+		info, err := r.p.conn.Stream(ctx, r.s.Name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			return "there is no stream of that name any more, and this restore did not delete it"
+		case err != nil:
+		case !info.Created.Equal(r.s.live.Created):
+			return "another stream that somebody made under that name is on the server as it was"
+		default:
+			run := closedBy(info.StreamSettings)
+			if run != "" && run != r.p.run && r.p.atWork(ctx, run) {
+				return "another run of jetsam is replacing the stream of that name, and keeps messages out of it"
+			}
+			if run == "" && !r.isClosed {
+				return "the stream of that name is on the server as it was"
+			}
+			if err = r.giveBack(ctx, info); err == nil {
+				return "the stream of that name is on the server as it was"
+			}
+		}
+		if !mayComeBack(err) || pause(ctx, time.Second) != nil {
+			return r.notReopened(err)
 		}
 	}
+}
+
+func (r *replacement) giveBack(ctx context.Context, info *jetstream.StreamInfo) error {
+	config, _, err := opened(info.Config)
+	if err != nil {
+		return err
+	}
+	_, err = r.p.conn.UpdateStream(ctx, config)
+	return err
+}
+
+func (r *replacement) notReopened(err error) string {
+	if !r.isClosed {
+		return fmt.Sprintf("the stream of that name was not touched (it cannot be looked at: %v)", err)
+	}
+	return fmt.Sprintf("the stream of that name is on the server with all its messages, but nothing can be published to it, and it could not be given its subjects again (%v): "+
+		"its metadata %s says which it had; the same restore again gives them back, or `nats stream edit %s`", err, closedName, r.s.Name)
 }
 
 // removeCopy removes the copy, and says what is left of it.
@@ -293,12 +394,17 @@ func (r *replacement) swap(ctx context.Context) error {
 
 // notDeleted is what a failed deletion means.
 func (r *replacement) notDeleted(ctx context.Context, err error) error {
-	var answer *jetstream.APIError
-	var refused *jetstream.PermissionError
-	if errors.As(err, &answer) || errors.As(err, &refused) {
+	if wasRefused(err) {
 		return r.undo(ctx, err)
 	}
 	return &IncompleteError{Stream: r.s.Name, Cause: err, Remains: fmt.Sprintf(
 		"whether it was deleted is not known; it is in snapshot %s; what was to be restored is there as stream %s, read back and whole; "+
 			"look which streams there are: the same restore again goes on, and if stream %s is there and takes nothing in, gives it its subjects again", r.saved, r.copy.Name, r.s.Name)}
+}
+
+// wasRefused says whether a server certainly did nothing of what it was asked.
+func wasRefused(err error) bool {
+	var answer *jetstream.APIError
+	var refused *jetstream.PermissionError
+	return errors.As(err, &answer) || errors.As(err, &refused)
 }

@@ -27,7 +27,7 @@ type Target struct {
 	Config        json.RawMessage // of the one stream, instead of its own, but for the name; nil: its own
 
 	// Alone lets streams stand for themselves on one server, for as long as they are looked at: in files, without replicas, placement, mirror, sources
-	// and republishing, without schedules, and nothing of them expires.
+	// and republishing, without schedules and room set aside, and nothing of them expires. Nobody uses them: what is otherwise than it was sent is a difference.
 	Alone bool
 
 	// ApplyLimits lets a stream have its max_age where that has passed for what is restored, so that the server removes it at once.
@@ -146,7 +146,7 @@ func (s *StreamPlan) configure(o Options) error {
 // alone is what Target.Alone changes.
 var alone = map[string]any{
 	"storage": "file", "num_replicas": 1, "placement": nil, "mirror": nil, "mirror_direct": nil, "sources": nil, "republish": nil,
-	"max_age": 0, "allow_msg_ttl": nil, "subject_delete_marker_ttl": nil, "allow_msg_schedules": nil,
+	"max_bytes": -1, "max_age": 0, "allow_msg_ttl": nil, "subject_delete_marker_ttl": nil, "allow_msg_schedules": nil,
 }
 
 // placement is where a stream shall be, as nats-server has it.

@@ -79,7 +79,7 @@ func (p *Plan) afterUpdate(ctx context.Context, s *StreamPlan, err error) error 
 	return &IncompleteError{Stream: s.Name, Cause: err, Remains: "whether its configuration was changed is not known; the same command again finds out"}
 }
 
-// compareUpdated holds the stream after its update against what it shall be, and against the messages that it had.
+// compareUpdated holds the stream's configuration after its update against what it shall be.
 func (s *StreamPlan) compareUpdated(info *jetstream.StreamInfo) error {
 	diff := &DifferenceError{}
 	s.compareConfig(info.Config, diff)

@@ -107,7 +107,7 @@ func (v *verification) compareConsumers(found []archive.Consumer) {
 		sent[c.Name] = c.JSON
 	}
 	for _, c := range found {
-		if was, ours := sent[c.Name]; ours && !bytes.Equal(was, c.JSON) && movedOn(was, c.JSON) {
+		if was, ours := sent[c.Name]; ours && !v.p.Options.Target.Alone && !bytes.Equal(was, c.JSON) && movedOn(was, c.JSON) {
 			v.ahead[c.Name] = true
 		}
 	}

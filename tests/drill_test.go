@@ -2,14 +2,18 @@ package tests
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/natsd"
 	"jetsam/repo"
+	"jetsam/restore"
 )
 
 // TestDrill restores an account of every kind of stream, and of streams that copy, expire, republish and have consumers that nobody uses, into the
@@ -65,5 +69,50 @@ func TestDrill(t *testing.T) {
 		if digests[1][name] != d {
 			t.Errorf("stream %s has digest %s, and then %s", name, d, digests[1][name])
 		}
+	}
+}
+
+// TestDrillReservesNothing drills a stream whose max_bytes is more than the machine has.
+func TestDrillReservesNothing(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{MaxStore: 1 << 55})
+	r, dir := newRepo(t, repo.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: 1 << 50})
+	src.publish(t, "s", 20, text)
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	command{repo: dir}.run(t, 0, "verify", "--dir", t.TempDir())
+}
+
+// TestAloneBearsNothing: where nobody uses the restored streams, a message or a consumer that is not as it was sent is a difference. No message has a
+// time to live there: it could end while it is looked at.
+func TestAloneBearsNothing(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	r, _ := newRepo(t, repo.Options{})
+	st := src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy, AllowMsgTTL: true})
+	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy})
+	must(t, err)
+	for range 3 {
+		_, err := src.js.PublishMsg(t.Context(), &nats.Msg{Subject: "s", Header: nats.Header{"Nats-TTL": {"24h"}}})
+		must(t, err)
+	}
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	p, err := plan(t, dst, r, restore.Options{Selection: allStreams, Target: restore.Target{Alone: true}})
+	must(t, err)
+	res, err := p.Run(t.Context())
+	must(t, err)
+	must(t, res.Streams[0].Err)
+	c, err := dst.js.Consumer(t.Context(), "S", "worker")
+	must(t, err)
+	m, err := c.Next()
+	must(t, err)
+	if ttl := m.Headers().Get("Jetsam-TTL"); ttl != "24h" || m.Headers().Get("Nats-TTL") != "" || len(res.Streams[0].Notes) > 0 {
+		t.Errorf("headers %v, notes %q", m.Headers(), res.Streams[0].Notes)
+	}
+	must(t, m.DoubleAck(t.Context()))
+	must(t, p.Compare(t.Context(), res))
+	var differs *restore.DifferenceError
+	if err := res.Streams[0].Err; !errors.As(err, &differs) || !strings.Contains(err.Error(), "message 1 is missing") || !strings.Contains(err.Error(), "consumer worker") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -30,6 +30,7 @@ type ruined struct {
 	spoiled image             // as it is on the server
 	saves   []string          // snapshots taken before it is replaced
 	onSave  func(n int) error // is called before the n-th of them, from 1 on
+	saved   func(n int) error // and after it
 }
 
 func newRuined(t *testing.T) *ruined {
@@ -72,7 +73,10 @@ func (x *ruined) save(ctx context.Context, stream string) (string, error) {
 		return "", err
 	}
 	x.saves = append(x.saves, res.ID.Short())
-	return res.ID.Short(), nil
+	if x.saved != nil {
+		err = x.saved(len(x.saves))
+	}
+	return res.ID.Short(), err
 }
 
 // plan plans to replace the stream by the good snapshot.
@@ -308,7 +312,7 @@ func TestReplaceIsKilled(t *testing.T) {
 	}
 	x.onSave = nil
 	p = x.plan(t, nil)
-	if text := strings.Join(p.Streams[0].Warnings, "\n"); !strings.Contains(text, "stream "+names[1]+" is the copy") {
+	if text := strings.Join(p.Streams[0].Warnings, "\n"); !strings.Contains(text, "stream "+names[1]+" is the copy") || !strings.Contains(text, "nothing comes into the stream of that name") {
 		t.Errorf("warnings:\n%s", text)
 	}
 	res, err := p.Run(t.Context())
@@ -316,6 +320,31 @@ func TestReplaceIsKilled(t *testing.T) {
 	must(t, res.Streams[0].Err)
 	sameImage(t, x.image, caughtUp(t, lookAt(t, x.src, "ORDERS")))
 	sameImage(t, x.spoiled, x.restored(t, x.saves[len(x.saves)-1]))
+}
+
+// TestReplaceIsKilledAndUndone fails after a run that was killed: the stream takes messages again, as before that.
+func TestReplaceIsKilledAndUndone(t *testing.T) {
+	t.Parallel()
+	x := newRuined(t)
+	x.onSave = func(i int) error {
+		if i == 2 {
+			runtime.Goexit()
+		}
+		_, err := x.src.js.Publish(t.Context(), "orders.asia", nil)
+		return err
+	}
+	_, err := x.plan(t, nil).Run(t.Context())
+	must(t, err)
+	x.saves = nil
+	x.onSave = func(int) error { return errors.New("no space") }
+	res, err := x.plan(t, nil).Run(t.Context())
+	must(t, err)
+	if err := res.Streams[0].Err; err == nil || !strings.Contains(err.Error(), "is on the server as it was") {
+		t.Errorf("error %v", err)
+	}
+	if ack, err := x.src.js.Publish(t.Context(), "orders.asia", nil); err != nil || ack.Stream != "ORDERS" {
+		t.Errorf("published into %+v, %v", ack, err)
+	}
 }
 
 // TestReplaceEndsInTheMiddle fails after the stream was deleted: the copy is there, and the snapshot of what was.
@@ -351,4 +380,112 @@ func TestReplaceEndsInTheMiddle(t *testing.T) {
 	if s := res.Streams[0]; s.Action != restore.Create {
 		t.Errorf("action %v", s.Action)
 	}
+}
+
+// TestReplaceBacklog replaces a stream whose server still has many messages to store when it is closed: each that is acknowledged is in the snapshot.
+func TestReplaceBacklog(t *testing.T) {
+	t.Parallel()
+	x := newRuinedOn(t, natsd.Options{Config: "jetstream { sync_interval: always }"})
+	const n = 4000
+	x.saved = func(i int) error {
+		if i > 1 {
+			return nil
+		}
+		nc, err := nats.Connect(x.src.URL())
+		must(t, err)
+		t.Cleanup(nc.Close)
+		for range n {
+			must(t, nc.Publish("orders.asia", []byte("burst")))
+		}
+		return nc.Flush()
+	}
+	x.onSave = func(i int) error {
+		if got := int(x.src.messages(t, "ORDERS")); i == 2 && got != len(x.spoiled.Messages)+n {
+			t.Errorf("it is backed up the last time when the server has stored %d messages of %d", got, len(x.spoiled.Messages)+n)
+		}
+		return nil
+	}
+	res, err := x.plan(t, nil).Run(t.Context())
+	must(t, err)
+	must(t, res.Streams[0].Err)
+	if got := len(x.restored(t, x.saves[len(x.saves)-1]).Messages); got != len(x.spoiled.Messages)+n {
+		t.Errorf("%d messages are in the snapshot, want %d", got, len(x.spoiled.Messages)+n)
+	}
+	sameImage(t, x.image, caughtUp(t, lookAt(t, x.src, "ORDERS")))
+}
+
+// TestReplaceAtOnce lets another run, or somebody else, into the middle of a replacement: the second to come leaves alone what the first made.
+func TestReplaceAtOnce(t *testing.T) {
+	t.Parallel()
+	x := newRuined(t)
+	fails := func(p *restore.Plan, says, remains string) {
+		t.Helper()
+		res, err := p.Run(t.Context())
+		must(t, err)
+		if err := res.Streams[0].Err; err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), remains) {
+			t.Errorf("error %v, want %q and %q", err, says, remains)
+		}
+		if names := x.streams(t); names != "ORDERS" {
+			t.Errorf("streams %s", names)
+		}
+		x.saves, x.onSave = nil, nil
+	}
+	var other image
+	x.onSave = func(i int) error { // somebody gives the closed stream a subject
+		if i == 1 {
+			_, err := x.src.js.Publish(t.Context(), "orders.asia", nil)
+			return err
+		}
+		var conflict *restore.ConflictError
+		rd, err := x.r.LoadIndex(t.Context(), nil)
+		must(t, err)
+		_, err = restore.NewPlan(t.Context(), rd, x.good, x.conn, restore.Options{Selection: allStreams, Existing: restore.ReplaceExisting, Save: x.save})
+		if !errors.As(err, &conflict) || !strings.Contains(err.Error(), "another run of jetsam is replacing it right now") {
+			t.Errorf("error %v of a second run", err)
+		}
+		_, err = x.src.js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"mine"}})
+		must(t, err)
+		other = caughtUp(t, lookAt(t, x.src, "ORDERS"))
+		return nil
+	}
+	fails(x.plan(t, nil), "somebody else changed its subjects", "is on the server as it was")
+	sameImage(t, other, caughtUp(t, lookAt(t, x.src, "ORDERS")))
+
+	x.onSave = func(int) error { // another run is faster
+		x.onSave = nil
+		res, err := x.plan(t, nil).Run(t.Context())
+		must(t, err)
+		return res.Streams[0].Err
+	}
+	fails(x.plan(t, nil), "somebody made it anew since the plan was made", "another stream that somebody made under that name is on the server as it was")
+	sameImage(t, x.image, caughtUp(t, lookAt(t, x.src, "ORDERS")))
+
+	x.onSave = func(int) error { return x.src.js.DeleteStream(t.Context(), "ORDERS") }
+	res, err := x.plan(t, nil).Run(t.Context())
+	must(t, err)
+	if err := res.Streams[0].Err; err == nil || !strings.Contains(err.Error(), "there is no stream of that name any more") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestReplaceMayNotUpdate refuses in the plan where the stream cannot be kept from taking messages.
+func TestReplaceMayNotUpdate(t *testing.T) {
+	t.Parallel()
+	x := newRuinedOn(t, natsd.Options{Config: `
+		authorization { users = [
+			{user: all, password: all}
+			{user: one, password: one, permissions: {publish: {deny: ["$JS.API.STREAM.UPDATE.ORDERS"]}}}
+		] }
+		no_auth_user: all`})
+	c, err := conn.Connect(t.Context(), conn.Config{Servers: x.src.URL(), User: "one", Password: secret.New("one")})
+	must(t, err)
+	t.Cleanup(c.Close)
+	rd, err := x.r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	_, err = restore.NewPlan(t.Context(), rd, x.good, c, restore.Options{Selection: allStreams, Existing: restore.ReplaceExisting, Save: x.save})
+	var conflict *restore.ConflictError
+	if !errors.As(err, &conflict) || !strings.Contains(err.Error(), "this user may not take its subjects away") {
+		t.Errorf("error %v", err)
+	}
+	sameImage(t, x.spoiled, caughtUp(t, lookAt(t, x.src, "ORDERS")))
 }
