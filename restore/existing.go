@@ -133,7 +133,7 @@ const closedName = "jetsam-closed"
 // closedFields are the fields of a configuration by which messages come into a stream.
 var closedFields = []string{"subjects", "sources"}
 
-// closedPrefix is how the subject begins that a closed stream listens to; the name of the run that closed it follows.
+// closedPrefix is how the subject begins that a closed stream listens to; the name of the run that closed it follows, and that of the stream.
 const closedPrefix = "jetsam-closed."
 
 // closedBy is the run that keeps messages out of a stream of these settings, or empty. One that was given subjects by hand is not closed any more.
@@ -141,8 +141,9 @@ func closedBy(s jetstream.StreamSettings) string {
 	if _, found := s.Metadata[closedName]; !found || len(s.Subjects) != 1 {
 		return ""
 	}
-	run, _ := strings.CutPrefix(s.Subjects[0], closedPrefix)
-	if run == s.Subjects[0] || len(run) > maxRun {
+	rest, found := strings.CutPrefix(s.Subjects[0], closedPrefix)
+	run, _, _ := strings.Cut(rest, ".")
+	if !found || len(run) > maxRun {
 		return ""
 	}
 	return run

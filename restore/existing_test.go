@@ -15,7 +15,7 @@ func TestOpened(t *testing.T) {
 		subject, entry string
 		closed         bool
 	}{
-		{"jetsam-closed.RUN", `{"subjects":["was"]}`, true},
+		{"jetsam-closed.RUN.S", `{"subjects":["was"]}`, true},
 		{"jetsam-closed.RUN", "no JSON", false},
 		{"given by hand", `{"subjects":["was"]}`, false},
 		{"jetsam-closed." + strings.Repeat("R", 100), `{"subjects":["was"]}`, false},

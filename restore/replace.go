@@ -35,6 +35,10 @@ type replacement struct {
 
 // tellReplaced says what is lost of the server's stream, but for the snapshot that is taken of it.
 func (p *Plan) tellReplaced(ctx context.Context, s *StreamPlan) error {
+	if len(s.Name) >= maxName && s.live.Storage == "file" {
+		s.conflict("restore it under another name", "its name has %d letters, and nats-server 2.15 leaves the files of a deleted stream of such a name, which get into the new one", len(s.Name))
+		return nil
+	}
 	found, err := p.conn.Consumers(ctx, s.Name)
 	if err != nil {
 		return err
@@ -230,7 +234,7 @@ func (r *replacement) close(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := closed(was, closedPrefix+r.p.run)
+	config, err := closed(was, r.closedSubject())
 	if err != nil {
 		return err
 	}
@@ -241,6 +245,9 @@ func (r *replacement) close(ctx context.Context) error {
 	}
 	return nil
 }
+
+// closedSubject is what the stream listens to while it is closed: nobody publishes to it, and no other stream has it.
+func (r *replacement) closedSubject() string { return closedPrefix + r.p.run + "." + r.s.Name }
 
 // saveRest backs up what came into the stream since it was as before, which no more does.
 func (r *replacement) saveRest(ctx context.Context, before *jetstream.StreamInfo) error {
@@ -260,7 +267,7 @@ func (r *replacement) quiet(ctx context.Context) (*jetstream.StreamInfo, error) 
 	if err != nil || !r.isClosed {
 		return now, err
 	}
-	_ = r.p.conn.Drain(ctx, r.s.Name, closedPrefix+r.p.run) // a user who may not publish, or a stream that answers nobody, is only looked at
+	_ = r.p.conn.Drain(ctx, r.s.Name, r.closedSubject()) // a user who may not publish, or a stream that answers nobody, is only looked at
 	for range quietLooks {
 		if err := pause(ctx, reuseTime); err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -488,4 +489,66 @@ func TestReplaceMayNotUpdate(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	sameImage(t, x.spoiled, caughtUp(t, lookAt(t, x.src, "ORDERS")))
+}
+
+// TestReplaceMany replaces streams of many kinds in one run, several at a time.
+func TestReplaceMany(t *testing.T) {
+	t.Parallel()
+	x := &ruined{orders: &orders{src: startServer(t, natsd.Options{})}}
+	x.r, _ = newRepo(t, repo.Options{})
+	all := []jetstream.StreamConfig{
+		{Name: "A"}, {Name: "B"}, {Name: "C", Storage: jetstream.MemoryStorage},
+		{Name: "DENY", DenyDelete: true, DenyPurge: true},
+		{Name: "FULL", Discard: jetstream.DiscardNew, MaxMsgs: 20},
+		{Name: "INTEREST", Retention: jetstream.InterestPolicy},
+		{Name: "ONE", MaxConsumers: 1},
+		{Name: "SEALED"},
+		{Name: "TTL", AllowMsgTTL: true, SubjectDeleteMarkerTTL: time.Hour},
+		{Name: "WORK", Retention: jetstream.WorkQueuePolicy},
+		{Name: strings.Repeat("L", 253)}, {Name: strings.Repeat("L", 254)},
+	}
+	images := map[string]image{}
+	for _, c := range all {
+		c.Subjects = []string{"many." + c.Name}
+		st := x.src.create(t, c)
+		_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "reader", AckPolicy: jetstream.AckExplicitPolicy})
+		must(t, err)
+		x.src.publish(t, c.Subjects[0], 20, text)
+		if c.Name == "SEALED" {
+			c.Sealed = true
+			_, err := x.src.js.UpdateStream(t.Context(), c)
+			must(t, err)
+		}
+		images[c.Name] = lookAt(t, x.src, c.Name)
+	}
+	backUp(t, x.src, x.r, backup.Options{Selection: allStreams})
+	x.good, x.conn = newestSnapshot(t, x.r), connect(t, x.src)
+	res, err := x.plan(t, func(o *restore.Options) { o.Concurrency = 4 }).Run(t.Context())
+	must(t, err)
+	for _, s := range res.Streams {
+		must(t, s.Err)
+		if s.Action != restore.Replace || !s.Verified {
+			t.Errorf("%+v", s)
+		}
+		sameImage(t, images[s.Name], lookAt(t, x.src, s.Name))
+	}
+	if n := len(streamsOf(t, x.src)); n != len(all) || len(res.Streams) != n {
+		t.Errorf("%d streams of %d, %d of them replaced", n, len(all), len(res.Streams))
+	}
+}
+
+// TestReplaceLongest refuses where a server would mix the messages of the deleted stream with those of the new one.
+func TestReplaceLongest(t *testing.T) {
+	t.Parallel()
+	x := &ruined{orders: &orders{src: startServer(t, natsd.Options{})}}
+	x.r, _ = newRepo(t, repo.Options{})
+	name := strings.Repeat("L", 255)
+	x.src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{"s"}})
+	x.src.publish(t, "s", 20, text)
+	backUp(t, x.src, x.r, backup.Options{Selection: allStreams})
+	_, err := plan(t, x.src, x.r, restore.Options{Selection: allStreams, Existing: restore.ReplaceExisting, Save: x.save})
+	var conflict *restore.ConflictError
+	if !errors.As(err, &conflict) || !strings.Contains(err.Error(), "leaves the files of a deleted stream") {
+		t.Errorf("error %v", err)
+	}
 }

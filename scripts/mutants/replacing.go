@@ -55,8 +55,8 @@ func replacing() []mutant {
 		{
 			promise: "a stream that was given subjects by hand keeps them",
 			file:    "restore/existing.go",
-			old:     "	if run == s.Subjects[0] || len(run) > maxRun {",
-			new:     "	if run == \"\" {",
+			old:     "	if !found || len(run) > maxRun {",
+			new:     "	if false {",
 			pkg:     inRestore, run: "^TestOpened$",
 		},
 		{
@@ -69,7 +69,7 @@ func replacing() []mutant {
 		{
 			promise: "a stream is backed up the last time when it has stored all that was published",
 			file:    "restore/replace.go",
-			old:     "	_ = r.p.conn.Drain(ctx, r.s.Name, closedPrefix+r.p.run) // a user who may not publish, or a stream that answers nobody, is only looked at\n	for range quietLooks {",
+			old:     "	_ = r.p.conn.Drain(ctx, r.s.Name, r.closedSubject()) // a user who may not publish, or a stream that answers nobody, is only looked at\n	for range quietLooks {",
 			new:     "	for range 0 * quietLooks {",
 			pkg:     inTests, run: "^TestReplaceBacklog$",
 		},
@@ -107,6 +107,20 @@ func replacing() []mutant {
 			old:     "	if errors.As(err, &refused) {\n		s.conflict(\"let this user update it\"",
 			new:     "	if errors.As(err, &refused) {\n		return nil\n		s.conflict(\"let this user update it\"",
 			pkg:     inTests, run: "^TestReplaceMayNotUpdate$",
+		},
+		{
+			promise: "several streams can be replaced at a time",
+			file:    "restore/replace.go",
+			old:     "return closedPrefix + r.p.run + \".\" + r.s.Name }",
+			new:     "return closedPrefix + r.p.run }",
+			pkg:     inTests, run: "^TestReplaceMany$",
+		},
+		{
+			promise: "no stream is deleted whose files stay",
+			file:    "restore/replace.go",
+			old:     "	if len(s.Name) >= maxName && s.live",
+			new:     "	if false && s.live",
+			pkg:     inTests, run: "^TestReplaceLongest$",
 		},
 		{
 			promise: "each stream has a copy of its own",
