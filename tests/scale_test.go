@@ -401,5 +401,6 @@ func TestOldMessagesStay(t *testing.T) {
 		t.Errorf("%d messages are left", n)
 	}
 	must(t, dst.js.DeleteStream(context.Background(), "S"))
-	c.run(t, 0, "restore", "--apply-limits") // which is what would have happened
+	c.run(t, 0, "restore", "--apply-limits")
+	dst.waitMessages(t, "S", 0) // which is what would have happened
 }
