@@ -98,13 +98,13 @@ func TestUpdateConfigLosesNothing(t *testing.T) {
 				time.Sleep(2100 * time.Millisecond) // what is restored is older than its limit
 			}
 			live := lookAt(t, dst, "S")
-			p, err := plan(t, dst, r, restore.Options{Selection: allStreams, Existing: restore.UpdateExisting})
+			_, err := plan(t, dst, r, restore.Options{Selection: allStreams, Existing: restore.UpdateExisting})
 			var conflict *restore.ConflictError
 			if !errors.As(err, &conflict) || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want %q", err, c.want)
 			}
 			sameImage(t, live, lookAt(t, dst, "S"))
-			p, err = plan(t, dst, r, restore.Options{Selection: allStreams, Existing: restore.UpdateExisting, Target: restore.Target{ApplyLimits: true}})
+			p, err := plan(t, dst, r, restore.Options{Selection: allStreams, Existing: restore.UpdateExisting, Target: restore.Target{ApplyLimits: true}})
 			if name == "storage" {
 				if !errors.As(err, &conflict) {
 					t.Errorf("error %v", err)

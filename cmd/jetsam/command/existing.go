@@ -75,11 +75,10 @@ func (s *safety) save(ctx context.Context, stream string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, f := range res.Failed() {
-		if f.Err != nil {
-			return "", f.Err
-		}
-		return "", fmt.Errorf("snapshot %s is torn: %s", res.ID.Short(), f.Torn)
+	if failed := res.Failed(); len(failed) > 0 && failed[0].Err != nil {
+		return "", failed[0].Err
+	} else if len(failed) > 0 {
+		return "", fmt.Errorf("snapshot %s is torn: %s", res.ID.Short(), failed[0].Torn)
 	}
 	s.p.out.note("stream %s was backed up before it is replaced: snapshot %s, tag %s", stream, res.ID.Short(), safetyTag)
 	return res.ID.Short(), nil
