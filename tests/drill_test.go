@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -83,13 +84,13 @@ func TestDrillReservesNothing(t *testing.T) {
 	command{repo: dir}.run(t, 0, "verify", "--dir", t.TempDir())
 }
 
-// TestAloneBearsNothing: where nobody uses the restored streams, a message or a consumer that is not as it was sent is a difference. No message has a
+// TestAloneBearsNothing: where nobody uses the restored streams, a message or a consumer that is not as it was sent is a difference. Nothing has a
 // time to live there: it could end while it is looked at.
 func TestAloneBearsNothing(t *testing.T) {
 	t.Parallel()
 	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
 	r, _ := newRepo(t, repo.Options{})
-	st := src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy, AllowMsgTTL: true})
+	st := src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Retention: jetstream.WorkQueuePolicy, AllowMsgTTL: true, MaxAge: 48 * time.Hour})
 	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy})
 	must(t, err)
 	for range 3 {
@@ -102,6 +103,9 @@ func TestAloneBearsNothing(t *testing.T) {
 	res, err := p.Run(t.Context())
 	must(t, err)
 	must(t, res.Streams[0].Err)
+	if age := rawConfig(t, dst, "S")["max_age"]; fmt.Sprint(age) != "0" {
+		t.Errorf("max_age %v", age)
+	}
 	c, err := dst.js.Consumer(t.Context(), "S", "worker")
 	must(t, err)
 	m, err := c.Next()

@@ -56,7 +56,7 @@ func replacing() []mutant {
 			promise: "a stream that was given subjects by hand keeps them",
 			file:    "restore/existing.go",
 			old:     "	if !found || len(run) > maxRun {",
-			new:     "	if false {",
+			new:     "	if !found && run == \"\" {",
 			pkg:     inRestore, run: "^TestOpened$",
 		},
 		{
@@ -197,7 +197,7 @@ func replacing() []mutant {
 			file:    "restore/target.go",
 			old:     " \"max_age\": 0, \"allow_msg_ttl\"",
 			new:     " \"allow_msg_ttl\"",
-			pkg:     inTests, run: "^TestDrill$",
+			pkg:     inTests, run: "^TestAloneBearsNothing$",
 		},
 		{
 			promise: "a drill reserves no room",
