@@ -243,11 +243,17 @@ func TestCutInMidIncrement(t *testing.T) {
 				got := res.Streams[0]
 				t.Logf("%d messages, %d new, resumed %+v, retried %q", got.Messages, got.New, got.Resumed, got.Retried)
 				way := map[bool]string{true: backup.WayConsumer, false: backup.WayGet}[retention == jetstream.LimitsPolicy]
-				if got.Err != nil || got.Torn != "" || got.Way != way || got.Parent != first.ID || len(got.Resumed) != 1 || got.Retried != "" {
+				if got.Err != nil || got.Torn != "" || got.Way != way || got.Parent != first.ID {
 					t.Fatalf("%+v", got)
 				}
-				if x := got.Resumed[0]; x.After < 1001 || x.After > 1500 {
-					t.Errorf("resumed %+v", x)
+				// The messages may be there, and the connection lost, before anybody has read that the consumer was made.
+				if !strings.Contains(got.Retried, "create a consumer: connection to NATS lost") {
+					if len(got.Resumed) != 1 || got.Retried != "" {
+						t.Fatalf("%+v", got)
+					}
+					if x := got.Resumed[0]; x.After < 1001 || x.After > 1500 {
+						t.Errorf("resumed %+v", x)
+					}
 				}
 				wantNow(t, src, r)
 				src.publish(t, "s.0", 10, text)
