@@ -487,10 +487,12 @@ func TestMergeTwice(t *testing.T) {
 	other := later(t, be, 3*time.Minute)
 	var begun atomic.Bool
 	var second *snapshot.Snapshot
-	merging := false
+	var merging atomic.Bool
 	be.Before = func(op storagetest.Op, f storage.File) error {
-		merging = merging || op == storagetest.OpSave && f.Kind == storage.Snapshot
-		if merging && op == storagetest.OpSave && f.Kind == storage.Index && begun.CompareAndSwap(false, true) {
+		if op == storagetest.OpSave && f.Kind == storage.Snapshot {
+			merging.Store(true)
+		}
+		if merging.Load() && op == storagetest.OpSave && f.Kind == storage.Index && begun.CompareAndSwap(false, true) {
 			second, _ = backup(t, other, increment(piledUp))
 		}
 		return nil

@@ -2,7 +2,6 @@ package repo_test
 
 import (
 	"errors"
-	"strings"
 	"testing"
 
 	"jetsam/repo"
@@ -57,7 +56,7 @@ func TestResticAfterMerges(t *testing.T) {
 	}
 }
 
-// restic is not disturbed by index files that are merged while it works.
+// restic is not disturbed by index files that are merged while it works, if it shows a lock: ls of 0.14 does not, and may find a file gone.
 func TestResticDuringMerges(t *testing.T) {
 	repotest.RequireRestic(t)
 	runs := 4
@@ -73,8 +72,8 @@ func TestResticDuringMerges(t *testing.T) {
 	go func() {
 		defer close(done)
 		for range runs {
-			if out := repotest.Restic(t, r.Backend().Location(), repotest.Password, "ls", "latest"); !strings.Contains(out, "/A/f") {
-				t.Errorf("restic ls: %s", out)
+			if out := repotest.Restic(t, r.Backend().Location(), repotest.Password, "dump", "latest", "/A/f"); out == "" {
+				t.Error("restic dump printed nothing")
 			}
 		}
 	}()
