@@ -302,18 +302,23 @@ func (b *run) describeAccount(streams []StreamResult) *streamlog.Account {
 		Account:  b.account.Name,
 		Server:   streamlog.AccountServer{Name: b.server.Name, Version: b.server.Version, Cluster: b.server.Cluster, Domain: b.account.Domain},
 		Limits:   b.account.Raw,
-		Captured: []streamlog.CapturedStream{},
-		Failed:   []streamlog.FailedStream{},
 		Excluded: b.o.Selection.Exclude,
 	}
-	for _, s := range streams {
-		if s.Err != nil {
-			a.Failed = append(a.Failed, streamlog.FailedStream{Name: s.Name, Error: s.Err.Error()})
-			continue
-		}
-		a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Created: s.Created, Captured: s.Captured, LastSeq: s.LastSeq})
-	}
+	listStreams(a, streams)
 	return a
+}
+
+// listStreams puts into account.json what became of each stream whose name is known.
+func listStreams(a *streamlog.Account, streams []StreamResult) {
+	a.Captured, a.Failed = []streamlog.CapturedStream{}, []streamlog.FailedStream{}
+	for _, s := range streams {
+		switch {
+		case s.Err == nil:
+			a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Created: s.Created, Captured: s.Captured, LastSeq: s.LastSeq})
+		case s.Name != "":
+			a.Failed = append(a.Failed, streamlog.FailedStream{Name: s.Name, Error: s.Err.Error()})
+		}
+	}
 }
 
 func (b *run) snapshotTime() time.Time {

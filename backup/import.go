@@ -120,15 +120,8 @@ func (i *importer) commit(ctx context.Context, res *Result, captures []*capture,
 
 // describe is account.json of what was taken: no server is known.
 func (i *importer) describe(streams []StreamResult) *streamlog.Account {
-	a := &streamlog.Account{Format: streamlog.FormatVersion, Account: i.o.Account, Captured: []streamlog.CapturedStream{}, Failed: []streamlog.FailedStream{}}
-	for _, s := range streams {
-		switch {
-		case s.Err == nil:
-			a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Created: s.Created, Captured: s.Captured, LastSeq: s.LastSeq})
-		case s.Name != "":
-			a.Failed = append(a.Failed, streamlog.FailedStream{Name: s.Name, Error: s.Err.Error()})
-		}
-	}
+	a := &streamlog.Account{Format: streamlog.FormatVersion, Account: i.o.Account}
+	listStreams(a, streams)
 	return a
 }
 

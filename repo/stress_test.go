@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,51 +29,14 @@ import (
 // JETSAM_SEED=N plays one history again, JETSAM_PROOF=1 plays many, and JETSAM_SOAK=2h plays them for that long. What the program itself draws
 // by lot, such as nonces and which of two open packs takes a blob, does not follow the seed; the steps and their outcome do.
 func TestStress(t *testing.T) {
-	seed, histories, end := stressPlan(t)
-	total := make(map[string]int)
-	for i := uint64(0); i < histories || time.Now().Before(end); i++ {
-		t.Run(fmt.Sprintf("JETSAM_SEED=%d", seed+i), func(t *testing.T) {
-			s := newStress(t, seed+i)
-			for range 40 {
-				s.step()
-			}
-			s.finish(i == 0)
-			for name, n := range s.counts {
-				total[name] += n
-			}
-		})
-		if t.Failed() {
-			t.Fatalf("play it again with JETSAM_SEED=%d go test -run TestStress ./repo", seed+i)
+	repotest.Histories(t, 6, func(t *testing.T, seed uint64, first bool) map[string]int {
+		s := newStress(t, seed)
+		for range 40 {
+			s.step()
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(total)) {
-		t.Logf("%6d %s", total[name], name)
-	}
-}
-
-// stressPlan returns the first seed, how many histories there shall be at least, and until when to go on.
-func stressPlan(t *testing.T) (seed, histories uint64, end time.Time) {
-	t.Helper()
-	if text := os.Getenv("JETSAM_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("JETSAM_SEED: %v", err)
-		}
-		return seed, 1, end
-	}
-	seed, histories = rand.Uint64()>>16, 6
-	if proof() {
-		histories = 60
-	}
-	if text := os.Getenv("JETSAM_SOAK"); text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatalf("JETSAM_SOAK: %v", err)
-		}
-		end = time.Now().Add(d)
-	}
-	t.Logf("seeds from %d", seed)
-	return seed, histories, end
+		s.finish(first)
+		return s.counts
+	})
 }
 
 // acknowledged is a snapshot of which a writer said that it was stored.

@@ -26,7 +26,7 @@ func (t *transfer) named(err error) error {
 func (t *transfer) notBegun(err error) error {
 	var answer *jetstream.APIError
 	if errors.As(err, &answer) && !errors.Is(err, jetstream.ErrUnreachable) && !errors.Is(err, jetstream.ErrNoJetStream) {
-		return t.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
+		return t.s.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
 	}
 	return t.named(err)
 }
@@ -53,7 +53,7 @@ func (t *transfer) failed(ctx context.Context, err error, left jetstream.Left) (
 	refused := errors.Is(err, jetstream.ErrStreamExists) || errors.Is(err, jetstream.ErrSubjectsOverlap) || errors.Is(err, jetstream.ErrResourcesExceeded)
 	var answer *jetstream.APIError
 	if gone && refused && errors.As(err, &answer) {
-		return gone, t.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
+		return gone, t.s.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
 	}
 	return gone, &IncompleteError{Stream: t.s.Name, Cause: err, Remains: remains}
 }

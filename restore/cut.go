@@ -94,7 +94,7 @@ func (s *StreamPlan) end() uint64 {
 
 // applyCut finds the bounds of what is restored, and leaves out of the stretches what lies outside. What a bound goes through is read.
 func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
-	c := p.bounds()
+	c := p.Options.bounds(p.moment)
 	for _, l := range s.logs() {
 		l.subjects = c.Subjects
 	}
@@ -124,10 +124,10 @@ func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
 	return p.readStretches(ctx, s, isNarrow)
 }
 
-// bounds is what the streams of the plan are cut by. The time of a moment is none: that is what their logs were chosen by.
-func (p *Plan) bounds() Cut {
-	c := p.Options.Cut
-	if p.moment {
+// bounds is what streams are cut by. The time of a moment is none: that is what their logs are chosen by.
+func (o Options) bounds(moment bool) Cut {
+	c := o.Cut
+	if moment {
 		c.At = time.Time{}
 	}
 	return c

@@ -3,7 +3,6 @@ package restore
 import (
 	"encoding/json"
 	"strings"
-	"time"
 
 	"jetsam/jetstream"
 )
@@ -41,10 +40,7 @@ const (
 
 // check returns a *RequestError for options that make no sense, or exclude each other. moment is whether the time of the cut chooses the snapshots.
 func (o Options) check(moment bool) error {
-	cut := o.Cut
-	if moment {
-		cut.At = time.Time{}
-	}
+	cut := o.bounds(moment)
 	switch {
 	case o.Parts != Everything && (!cut.IsZero() || cut.KeepLastSeq):
 		return &RequestError{Reason: "no messages are restored: there is nothing to cut"}
@@ -61,13 +57,9 @@ func (o Options) check(moment bool) error {
 }
 
 // decide says what is done with each stream, by what the server has.
-func (p *Plan) decide(existing []*jetstream.StreamInfo) {
-	byName := make(map[string]*jetstream.StreamInfo, len(existing))
-	for _, info := range existing {
-		byName[info.Name] = info
-	}
+func (p *Plan) decide(existing []*jetstream.StreamInfo, there map[string]*jetstream.StreamInfo) {
 	for _, s := range p.Streams {
-		p.decideOne(s, byName[s.Name])
+		p.decideOne(s, there[s.Name])
 		for _, info := range existing {
 			if info.Metadata[copyName] == s.Name {
 				s.warning("stream %s is the copy that a restore made to replace this one, and that was interrupted: delete it when all is well", info.Name)

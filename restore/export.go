@@ -157,25 +157,18 @@ func (x *Export) Run(ctx context.Context) (*Result, error) {
 }
 
 // export writes the directory of one stream.
-func (x *Export) export(ctx context.Context, s *StreamPlan) StreamResult {
-	began := time.Now()
-	res, begun := x.begin(ctx, s)
-	if !begun {
-		return res
-	}
+func (x *Export) export(ctx context.Context, s *StreamPlan, res *StreamResult) error {
 	f := &outflow{plan: x.Plan, s: s}
-	if err := f.stage(ctx); err != nil {
-		res.Err = fmt.Errorf("stream %s: %w", s.Name, err)
-	} else {
-		res.Dir, res.Compared, res.Verified = s.Dir, true, s.Lost == nil
-	}
-	f.tell(&res)
+	err := f.stage(ctx)
+	f.tell(res)
 	if f.past > 0 {
 		res.Notes = append(res.Notes, fmt.Sprintf("%d of its messages have expired, or soon will: a server removes them, or does not take them", f.past))
 	}
-	res.Took = time.Since(began)
-	f.report(func(p *Progress) { p.Done, p.Err = true, res.Err })
-	return res
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	res.Dir, res.Compared, res.Verified = s.Dir, true, s.Lost == nil
+	return nil
 }
 
 // stage makes the directory, which appears under its name when it was read back.

@@ -39,18 +39,11 @@ type Leftover struct {
 func (l *Leftover) wantsVerifying() bool { return l != nil && l.Whole && !usedSince(l.info) }
 
 // findLeftovers recognises streams that are there because an earlier restore did not end. What must not be touched becomes a conflict.
-func (p *Plan) findLeftovers(ctx context.Context, existing []*jetstream.StreamInfo) error {
-	byName := make(map[string]*jetstream.StreamInfo, len(existing))
-	for _, info := range existing {
-		byName[info.Name] = info
-	}
+func (p *Plan) findLeftovers(ctx context.Context, there map[string]*jetstream.StreamInfo) error {
 	for _, s := range p.Streams {
-		info := byName[s.Name]
-		if info == nil || !s.sends() {
-			continue
-		}
+		info := there[s.Name]
 		m, ok := unfinishedRestore(info)
-		if !ok {
+		if !ok || !s.sends() {
 			continue
 		}
 		if err := p.judge(ctx, s, info, m); err != nil {
@@ -79,16 +72,16 @@ func (p *Plan) judge(ctx context.Context, s *StreamPlan, info *jetstream.StreamI
 	snapshot, _, _ := strings.Cut(m.snapshot, "-")
 	left := &Leftover{Run: m.run, Snapshot: snapshot, Began: m.began, Messages: info.Messages, info: info}
 	left.Whole = m.snapshot == p.mark(s) && s.isWhole(info, consumers)
-	switch stranger := s.stranger(consumers); {
+	switch strangers := s.strangers(consumers); {
 	case left.Whole:
 		s.warning("a restore of this snapshot that began on %s brought all of it, but did not end: it will be compared and ended", since)
 	case usedSince(info):
 		s.conflict("save what came if it matters, then delete the stream and restore again",
 			"an unfinished restore of %s left it incomplete, with %d messages, and messages came into it since", since, info.Messages)
 		return nil
-	case stranger != "":
+	case len(strangers) > 0:
 		s.conflict("delete the stream if nobody needs that consumer, and restore again",
-			"an unfinished restore of %s left it incomplete, with %d messages, and consumer %s was added to it since", since, info.Messages, stranger)
+			"an unfinished restore of %s left it incomplete, with %d messages, and consumer %s was added to it since", since, info.Messages, strangers[0])
 		return nil
 	default:
 		s.warning("an unfinished restore of %s, of snapshot %s, left %d messages under this name: that stream will be removed and restored anew", since, snapshot, info.Messages)
@@ -130,18 +123,18 @@ func (s *StreamPlan) hasConsumers(found []*jetstream.ConsumerInfo) bool {
 	return true
 }
 
-// stranger is a consumer that the snapshot does not have.
-func (s *StreamPlan) stranger(consumers []*jetstream.ConsumerInfo) string {
+// strangers are consumers that are not restored.
+func (s *StreamPlan) strangers(consumers []*jetstream.ConsumerInfo) (names []string) {
 	ours := make(map[string]bool, len(s.head.Consumers))
 	for _, c := range s.head.Consumers {
 		ours[c.Name] = true
 	}
 	for _, c := range consumers {
 		if !ours[c.Name] {
-			return c.Name
+			names = append(names, c.Name)
 		}
 	}
-	return ""
+	return names
 }
 
 // settleRounds is how often a stream may still change before it counts as in use. A cluster goes on to apply, or to lose, messages of a
@@ -168,7 +161,7 @@ func (t *transfer) settle(ctx context.Context) error {
 			return nil
 		}
 	}
-	return t.refused("the unfinished stream on the server changed while it was looked at: another run may be restoring it, or somebody uses it", "see what changes it, then restore again")
+	return t.s.refused("the unfinished stream on the server changed while it was looked at: another run may be restoring it, or somebody uses it", "see what changes it, then restore again")
 }
 
 // clear removes what an earlier run left, if nothing has happened to it since the plan was made.
@@ -199,6 +192,6 @@ func (t *transfer) finish(ctx context.Context) error {
 }
 
 // refused is the error of a stream that the server did not take, and of which nothing was created.
-func (t *transfer) refused(reason, advice string) error {
-	return &ConflictError{Conflicts: []Conflict{{Stream: t.s.Name, Reason: reason, Advice: advice}}}
+func (s *StreamPlan) refused(reason, advice string) error {
+	return &ConflictError{Conflicts: []Conflict{{Stream: s.Name, Reason: reason, Advice: advice}}}
 }

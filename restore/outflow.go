@@ -37,7 +37,7 @@ func (f *outflow) report(change func(*Progress)) {
 
 // tell puts into a result what was sent.
 func (f *outflow) tell(res *StreamResult) {
-	res.Lost = f.s.lostOf(res.Err)
+	res.sent = f.sent
 	res.Messages, res.FirstSeq, res.LastSeq = f.tally.Messages, f.tally.FirstSeq, f.tally.LastSeq
 	res.Bytes, res.Consumers = f.content, f.s.Consumers
 	if f.held > 0 && !f.plan.Options.Target.Alone {

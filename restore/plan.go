@@ -284,7 +284,7 @@ func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Con
 	case err != nil:
 		s.Damage = err
 	case p.Options.Parts == Everything:
-		s.Nothing = s.nothing(p.bounds())
+		s.Nothing = s.nothing(p.Options.bounds(p.moment))
 	}
 	return ctx.Err()
 }

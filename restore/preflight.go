@@ -18,14 +18,18 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.decide(existing)
+	there := make(map[string]*jetstream.StreamInfo, len(existing))
+	for _, info := range existing {
+		there[info.Name] = info
+	}
+	p.decide(existing, there)
 	if err := p.filterAll(ctx); err != nil {
 		return err
 	}
-	if err := p.fit(existing); err != nil {
+	if err := p.fit(there); err != nil {
 		return err
 	}
-	if err := p.findLeftovers(ctx, existing); err != nil {
+	if err := p.findLeftovers(ctx, there); err != nil {
 		return err
 	}
 	taken := claims(existing)
@@ -82,11 +86,7 @@ func (p *Plan) filterAll(ctx context.Context) error {
 }
 
 // fit changes what the streams shall be by what the server has and would do.
-func (p *Plan) fit(existing []*jetstream.StreamInfo) error {
-	there := make(map[string]bool, len(existing))
-	for _, info := range existing {
-		there[info.Name] = true
-	}
+func (p *Plan) fit(there map[string]*jetstream.StreamInfo) error {
 	for _, s := range p.Streams {
 		if !s.sends() {
 			continue

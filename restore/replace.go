@@ -45,17 +45,7 @@ func (p *Plan) tellReplaced(ctx context.Context, s *StreamPlan) error {
 	}
 	is := s.live.StreamState
 	s.warning("the stream of that name on the server, %d messages up to sequence %d, is backed up and then replaced", is.Messages, is.LastSeq)
-	ours := make(map[string]bool, len(s.head.Consumers))
-	for _, c := range s.head.Consumers {
-		ours[c.Name] = true
-	}
-	var gone []string
-	for _, c := range found {
-		if !ours[c.Name] {
-			gone = append(gone, c.Name)
-		}
-	}
-	if len(gone) > 0 {
+	if gone := s.strangers(found); len(gone) > 0 {
 		s.warning("consumers that are not restored will be gone: %s", strings.Join(gone, ", "))
 	}
 	if is.LastSeq > s.state.LastSeq {

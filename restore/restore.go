@@ -112,6 +112,8 @@ type StreamResult struct {
 	Notes     []string      // what is different on the server, though nothing is lost
 	Took      time.Duration
 	Err       error // *IncompleteError, or why nothing was begun
+
+	sent uint64 // archive bytes
 }
 
 // Salvaged are the streams of which everything was restored that is whole.

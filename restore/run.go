@@ -18,44 +18,56 @@ import (
 // The error is ctx's, or nil.
 func (p *Plan) Run(ctx context.Context) (*Result, error) {
 	defer p.announce()()
-	return p.each(ctx, p.restore)
+	return p.each(ctx, p.act)
 }
 
-// each does the same to all streams of the plan, several at a time.
-func (p *Plan) each(ctx context.Context, do func(context.Context, *StreamPlan) StreamResult) (*Result, error) {
+// each does the same to all streams of the plan of which there is something to do.
+func (p *Plan) each(ctx context.Context, do func(context.Context, *StreamPlan, *StreamResult) error) (*Result, error) {
 	began := time.Now()
 	res := &Result{Streams: make([]StreamResult, len(p.Streams))}
+	p.atOnce(func(i int, s *StreamPlan) {
+		began, r := time.Now(), &res.Streams[i]
+		if !p.begin(ctx, s, r) {
+			return
+		}
+		r.Err = do(ctx, s, r)
+		r.Lost, r.Took = s.lostOf(r.Err), time.Since(began)
+		p.ended(s, r, Sending)
+	})
+	res.Took = time.Since(began)
+	return res, context.Cause(ctx)
+}
+
+// atOnce calls do for all streams of the plan, several at a time.
+func (p *Plan) atOnce(do func(i int, s *StreamPlan)) {
 	var g errgroup.Group
 	g.SetLimit(p.concurrency())
 	for i, s := range p.Streams {
 		g.Go(func() error {
-			res.Streams[i] = do(ctx, s)
+			do(i, s)
 			return nil
 		})
 	}
-	_ = g.Wait() // the goroutines return no errors, they put them into the result
-	res.Took = time.Since(began)
-	return res, context.Cause(ctx)
+	_ = g.Wait() // there are no errors
+}
+
+// ended reports that a stage of a stream is over.
+func (p *Plan) ended(s *StreamPlan, res *StreamResult, stage string) {
+	f := &outflow{plan: p, s: s, tally: archive.Tally{Messages: res.Messages}, sent: res.sent}
+	f.report(func(x *Progress) { x.Stage, x.Done, x.Err = stage, true, res.Err })
 }
 
 // Compare reads the streams back that a run restored, as Options.Verify does in the run, and puts what it finds into the run's result.
 // The error is ctx's, or nil.
 func (p *Plan) Compare(ctx context.Context, res *Result) error {
-	var g errgroup.Group
-	g.SetLimit(p.concurrency())
-	for i, s := range p.Streams {
+	p.atOnce(func(i int, s *StreamPlan) {
 		r := &res.Streams[i]
 		if r.Err != nil || r.Compared || !s.sends() {
-			continue
+			return
 		}
-		g.Go(func() error {
-			r.Err = p.verifyInto(ctx, s, r)
-			f := &outflow{plan: p, s: s, tally: archive.Tally{Messages: r.Messages}}
-			f.report(func(x *Progress) { x.Stage, x.Done, x.Err = Verifying, true, r.Err })
-			return nil
-		})
-	}
-	_ = g.Wait() // as in Run
+		r.Err = p.verifyInto(ctx, s, r)
+		p.ended(s, r, Verifying)
+	})
 	return context.Cause(ctx)
 }
 
@@ -67,8 +79,8 @@ func (p *Plan) concurrency() int {
 }
 
 // begin finds out whether there is anything to do for a stream. Where there is not, the result says why.
-func (p *Plan) begin(ctx context.Context, s *StreamPlan) (res StreamResult, begun bool) {
-	res = StreamResult{Name: s.Name, Source: s.Source, Action: s.Action}
+func (p *Plan) begin(ctx context.Context, s *StreamPlan, res *StreamResult) bool {
+	*res = StreamResult{Name: s.Name, Source: s.Source, Action: s.Action}
 	switch {
 	case s.Action == Skip:
 	case s.Nothing != "":
@@ -79,29 +91,14 @@ func (p *Plan) begin(ctx context.Context, s *StreamPlan) (res StreamResult, begu
 		res.Err = fmt.Errorf("stream %s: not begun: %w", s.Name, context.Cause(ctx))
 	case s.sends():
 		res.Err = p.probe(ctx, s)
-		return res, res.Err == nil
+		return res.Err == nil
 	default:
-		return res, true
+		return true
 	}
-	return res, false
+	return false
 }
 
-// restore brings one stream to the server, and verifies it where that was asked for.
-func (p *Plan) restore(ctx context.Context, s *StreamPlan) StreamResult {
-	began := time.Now()
-	res, begun := p.begin(ctx, s)
-	if !begun {
-		return res
-	}
-	res.Err = p.act(ctx, s, &res)
-	res.Lost = s.lostOf(res.Err)
-	res.Took = time.Since(began)
-	f := &outflow{plan: p, s: s, tally: archive.Tally{Messages: res.Messages}, sent: res.Bytes}
-	f.report(func(x *Progress) { x.Done, x.Err = true, res.Err })
-	return res
-}
-
-// act does what is to be done with a stream.
+// act does what is to be done with a stream on the server, and verifies it where that was asked for.
 func (p *Plan) act(ctx context.Context, s *StreamPlan, res *StreamResult) error {
 	switch s.Action {
 	case Update:

@@ -214,8 +214,8 @@ func (s *StreamPlan) respelled(next func() (*archive.Message, error)) func() (*a
 }
 
 // leaveOutPush leaves out the push consumers of a stream that is restored beside the one that it was: both would deliver to the same subjects.
-func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]bool) error {
-	if !s.renamed() || !there[s.Source] {
+func (p *Plan) leaveOutPush(s *StreamPlan, there map[string]*jetstream.StreamInfo) error {
+	if !s.renamed() || there[s.Source] == nil {
 		return nil
 	}
 	kept, left, err := s.splitPush()

@@ -60,27 +60,26 @@ func (p *Plan) update(ctx context.Context, s *StreamPlan) error {
 		return nil
 	}
 	if _, err := p.conn.UpdateStream(ctx, s.wanted); err != nil {
-		return p.afterUpdate(ctx, s, err)
+		return s.notUpdated(err)
 	}
-	info, err := p.conn.Stream(ctx, s.Name)
-	if err != nil {
-		return &IncompleteError{Stream: s.Name, Cause: err, Remains: "its configuration was changed, but the server does not tell of it any more"}
-	}
-	return s.compareUpdated(info)
+	return p.compareConfigured(ctx, s, "its configuration was changed")
 }
 
-// afterUpdate is what a failed update means: a server that answers with an error has changed nothing.
-func (p *Plan) afterUpdate(ctx context.Context, s *StreamPlan, err error) error {
+// notUpdated is what a failed update means: a server that answers with an error has changed nothing.
+func (s *StreamPlan) notUpdated(err error) error {
 	var answer *jetstream.APIError
 	if errors.As(err, &answer) {
-		return &ConflictError{Conflicts: []Conflict{{Stream: s.Name, Reason: fmt.Sprintf("the server refuses to change its configuration: %v", answer),
-			Advice: "it stays as it was; --dry-run lists the changes"}}}
+		return s.refused(fmt.Sprintf("the server refuses to change its configuration: %v", answer), "it stays as it was; --dry-run lists the changes")
 	}
 	return &IncompleteError{Stream: s.Name, Cause: err, Remains: "whether its configuration was changed is not known; the same command again finds out"}
 }
 
-// compareUpdated holds the stream's configuration after its update against what it shall be.
-func (s *StreamPlan) compareUpdated(info *jetstream.StreamInfo) error {
+// compareConfigured holds the configuration of the server's stream, with which was done what did says, against what it shall be.
+func (p *Plan) compareConfigured(ctx context.Context, s *StreamPlan, did string) error {
+	info, err := p.conn.Stream(ctx, s.Name)
+	if err != nil {
+		return &IncompleteError{Stream: s.Name, Cause: err, Remains: did + ", but the server does not tell of it any more"}
+	}
 	diff := &DifferenceError{}
 	s.compareConfig(info.Config, diff)
 	if diff.Count > 0 {
@@ -97,13 +96,9 @@ func (p *Plan) createEmpty(ctx context.Context, s *StreamPlan) error {
 	var answer *jetstream.APIError
 	switch {
 	case errors.As(err, &answer):
-		return &ConflictError{Conflicts: []Conflict{{Stream: s.Name, Reason: fmt.Sprintf("the server refuses it: %v", answer), Advice: adviceOn(err)}}}
+		return s.refused(fmt.Sprintf("the server refuses it: %v", answer), adviceOn(err))
 	case err != nil:
 		return &IncompleteError{Stream: s.Name, Cause: err, Remains: "whether the server made the stream is not known; look at it before you go on"}
 	}
-	info, err := p.conn.Stream(ctx, s.Name)
-	if err != nil {
-		return &IncompleteError{Stream: s.Name, Cause: err, Remains: "the stream was made, but the server does not tell of it any more"}
-	}
-	return s.compareUpdated(info)
+	return p.compareConfigured(ctx, s, "the stream was made")
 }

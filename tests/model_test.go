@@ -1,12 +1,8 @@
 package tests
 
 import (
-	"fmt"
-	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +10,14 @@ import (
 	"jetsam/internal/natsd"
 	conn "jetsam/jetstream"
 	"jetsam/repo"
+	"jetsam/repo/repotest"
 	"jetsam/secret"
 	"jetsam/storage"
 	"jetsam/storage/mem"
 )
+
+// modelSteps is how many steps a history has.
+const modelSteps = 300
 
 // TestModel lives through random histories of an account and its backups, and holds them against a model in memory, which knows every message
 // that there ever was, and from when to when it was alive. Messages come and go in every way that streams have, backups succeed, meet faults
@@ -26,49 +26,14 @@ import (
 // JETSAM_SEED=N plays one history again, JETSAM_PROOF=1 plays many, and JETSAM_SOAK=2h plays them for that long. The steps follow the seed;
 // what the clock says does not.
 func TestModel(t *testing.T) {
-	seed, histories, end := modelPlan(t)
-	total := make(map[string]int)
-	for i := uint64(0); i < histories || time.Now().Before(end); i++ {
-		t.Run(fmt.Sprintf("JETSAM_SEED=%d", seed+i), func(t *testing.T) {
-			m := newModel(t, seed+i)
-			for range modelSteps {
-				m.step(t)
-			}
-			m.finish(t)
-			for name, n := range m.counts {
-				total[name] += n
-			}
-		})
-		if t.Failed() {
-			t.Fatalf("play it again with JETSAM_SEED=%d go test -run TestModel ./tests", seed+i)
+	repotest.Histories(t, 4, func(t *testing.T, seed uint64, _ bool) map[string]int {
+		m := newModel(t, seed)
+		for range modelSteps {
+			m.step(t)
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(total)) {
-		t.Logf("%6d %s", total[name], name)
-	}
-}
-
-// modelSteps is how many steps a history has.
-const modelSteps = 300
-
-// modelPlan returns the first seed, how many histories there shall be at least, and until when to go on.
-func modelPlan(t *testing.T) (seed, histories uint64, end time.Time) {
-	t.Helper()
-	if text := os.Getenv("JETSAM_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		must(t, err)
-		return seed, 1, end
-	}
-	seed, histories = rand.Uint64()>>16, 4
-	if proof() {
-		histories = 40
-	}
-	if text := os.Getenv("JETSAM_SOAK"); text != "" {
-		d, err := time.ParseDuration(text)
-		must(t, err)
-		end = time.Now().Add(d)
-	}
-	return seed, histories, end
+		m.finish(t)
+		return m.counts
+	})
 }
 
 // model is an account, its repository, and what must be true of both.

@@ -41,7 +41,7 @@ func choosing() []mutant {
 		{
 			promise: "a stream that was empty at the time is restored empty",
 			file:    "restore/plan.go",
-			old:     "s.Nothing = s.nothing(p.bounds())",
+			old:     "s.Nothing = s.nothing(p.Options.bounds(p.moment))",
 			new:     "s.Nothing = s.nothing(p.Options.Cut)",
 			pkg:     inTests, run: "^TestAsOfFates$",
 		},

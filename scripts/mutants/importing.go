@@ -26,7 +26,7 @@ func importing() []mutant {
 		},
 		{
 			promise: "a dump that cannot be taken is named in the snapshot",
-			file:    "backup/import.go",
+			file:    "backup/backup.go",
 			old:     `case s.Name != "":`,
 			new:     `case s.Name == "":`,
 			pkg:     inTests, run: "^TestImportOfDamagedDumps$",

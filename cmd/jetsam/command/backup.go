@@ -147,7 +147,7 @@ func (p *program) backupCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.StringFlag{Name: "mode", Value: "auto", Usage: "`MODE` full reads every stream whole, incremental none, auto what is less work"},
 			&cli.BoolFlag{Name: "skip-if-unchanged", DisableDefaultText: true, Usage: "save no snapshot where the one before holds all of it"},
-			&cli.IntFlag{Name: "concurrency", Usage: "capture `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
+			concurrencyFlag("capture `N` streams"),
 			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of now"},
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be backed up, and stop there"},
 		),
@@ -217,6 +217,11 @@ func splitTags(lists []string) []string {
 // maxConcurrency is the most streams at a time; each takes tens of MiB of memory.
 const maxConcurrency = 64
 
+// concurrencyFlag says how much of what, such as "restore `N` streams", is done at a time.
+func concurrencyFlag(what string) cli.Flag {
+	return &cli.IntFlag{Name: "concurrency", Usage: what + " at a time", DefaultText: "as many as there are processors, at most 4"}
+}
+
 func concurrency(c *cli.Context) (int, error) {
 	n := c.Int("concurrency")
 	if c.IsSet("concurrency") && (n < 1 || n > maxConcurrency) {
@@ -255,11 +260,13 @@ func (p *program) planBackup(ctx context.Context, conn *jetstream.Conn, o backup
 	return nil
 }
 
+func backupStep(x backup.Progress) step {
+	return step{name: x.Stream, done: x.Messages, total: x.TotalMessages, bytes: x.Bytes, ended: x.Done}
+}
+
 func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o backup.Options) error {
 	bars := p.showProgress("message")
-	o.Progress = func(x backup.Progress) {
-		bars.report(step{name: x.Stream, done: x.Messages, total: x.TotalMessages, bytes: x.Bytes, ended: x.Done})
-	}
+	o.Progress = func(x backup.Progress) { bars.report(backupStep(x)) }
 	res, err := backup.Run(ctx, conn, r, o)
 	bars.finish()
 	if err != nil {

@@ -63,6 +63,16 @@ func (s selector) origin(ctx context.Context, r *repo.Repo, name string, c resto
 	return o, err
 }
 
+// origin finds what the snapshot's name and the flags mean to be restored from, and loads the index.
+func (p *program) origin(ctx context.Context, c *cli.Context, r *repo.Repo, name string, cut restore.Cut) (origin, *repo.Reader, error) {
+	from, err := snapshotSelector(c).origin(ctx, r, name, cut)
+	if err != nil {
+		return from, nil, err
+	}
+	rd, err := p.loadIndex(ctx, r)
+	return from, rd, err
+}
+
 func (o origin) plan(ctx context.Context, rd *repo.Reader, conn *jetstream.Conn, options restore.Options) (*restore.Plan, error) {
 	if o.one == nil {
 		return restore.NewPlanAt(ctx, rd, o.all, conn, options)

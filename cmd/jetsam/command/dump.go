@@ -129,11 +129,7 @@ func (p *program) dump(c *cli.Context) error {
 
 // openReading opens the one chosen stream, and tells what must be known of it.
 func (p *program) openReading(ctx context.Context, c *cli.Context, r *repo.Repo, name string, o restore.Options) (*restore.Reading, error) {
-	from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
-	if err != nil {
-		return nil, err
-	}
-	rd, err := p.loadIndex(ctx, r)
+	from, rd, err := p.origin(ctx, c, r, name, o.Cut)
 	if err != nil {
 		return nil, err
 	}

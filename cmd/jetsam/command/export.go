@@ -33,7 +33,7 @@ func (p *program) exportCommand() *cli.Command {
 			&cli.BoolFlag{Name: "keep-sources", DisableDefaultText: true, Usage: "let a stream of which only some messages are exported keep its mirror and sources"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "export what is whole of damaged streams, and name what is lost"},
-			&cli.IntFlag{Name: "concurrency", Usage: "export `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
+			concurrencyFlag("export `N` streams"),
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be exported, and stop there"},
 		),
 		Action: p.export,
@@ -54,11 +54,7 @@ func (p *program) export(c *cli.Context) error {
 	}
 	o.Verify = true // which an export does in any case
 	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
-		from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
-		if err != nil {
-			return err
-		}
-		rd, err := p.loadIndex(ctx, r)
+		from, rd, err := p.origin(ctx, c, r, name, o.Cut)
 		if err != nil {
 			return err
 		}
@@ -70,12 +66,8 @@ func (p *program) export(c *cli.Context) error {
 		plan, err := from.export(ctx, rd, dir, o)
 		bars.finish()
 		where := ""
-		var request *restore.RequestError
-		if plan != nil && !errors.As(err, &request) {
-			p.warnOfPlan(plan.Plan)
-			if len(plan.Missing) > 0 {
-				where = whereMissing(elsewhere(ctx, r, rd, plan.Snapshot, plan.Missing))
-			}
+		if plan != nil {
+			where = p.tellPlan(ctx, r, rd, plan.Plan, err)
 		}
 		if plan != nil && c.Bool("dry-run") {
 			return p.previewExport(ctx, plan, err, where)

@@ -80,7 +80,7 @@ func (p *program) importCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Usage: "add `TAG[,TAG…]` to the snapshot"},
 			&cli.StringFlag{Name: "host", Usage: "call the cluster or server that the streams are from `NAME`; snapshots are grouped by it", DefaultText: backup.ImportHost},
-			&cli.IntFlag{Name: "concurrency", Usage: "read `N` directories at a time", DefaultText: "as many as there are processors, at most 4"},
+			concurrencyFlag("read `N` directories"),
 			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of by the files"},
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be imported, and stop there"},
 		},
@@ -157,9 +157,7 @@ func (p *program) planImport(dumps []*backup.Dump) error {
 
 func (p *program) runImport(ctx context.Context, r *repo.Repo, dumps []*backup.Dump, o backup.ImportOptions) error {
 	bars := p.showProgress("message")
-	o.Progress = func(x backup.Progress) {
-		bars.report(step{name: x.Stream, done: x.Messages, total: x.TotalMessages, bytes: x.Bytes, ended: x.Done})
-	}
+	o.Progress = func(x backup.Progress) { bars.report(backupStep(x)) }
 	res, err := backup.Import(ctx, r, dumps, o)
 	bars.finish()
 	if res != nil {

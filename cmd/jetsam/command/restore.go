@@ -212,7 +212,7 @@ func (p *program) restoreCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "restore what is whole of damaged streams, and name what is lost"},
 			&cli.BoolFlag{Name: "verify", DisableDefaultText: true, Usage: "read every restored message and consumer back and compare"},
-			&cli.IntFlag{Name: "concurrency", Usage: "restore `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
+			concurrencyFlag("restore `N` streams"),
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be restored, and stop there"},
 		),
 		Action: p.restore,
@@ -225,11 +225,7 @@ func (p *program) restore(c *cli.Context) error {
 		return err
 	}
 	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
-		from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
-		if err != nil {
-			return err
-		}
-		rd, err := p.loadIndex(ctx, r)
+		from, rd, err := p.origin(ctx, c, r, name, o.Cut)
 		if err != nil {
 			return err
 		}
@@ -248,14 +244,7 @@ func (p *program) restore(c *cli.Context) error {
 		plan, err := from.plan(ctx, rd, conn, o)
 		safe.plan = plan
 		bars.finish()
-		where := ""
-		var request *restore.RequestError
-		if plan != nil && !errors.As(err, &request) {
-			p.warnOfPlan(plan)
-			if len(plan.Missing) > 0 {
-				where = whereMissing(elsewhere(ctx, r, rd, plan.Snapshot, plan.Missing))
-			}
-		}
+		where := p.tellPlan(ctx, r, rd, plan, err)
 		if err == nil && c.Bool("dry-run") {
 			err = plan.Probe(ctx)
 		}
@@ -276,18 +265,12 @@ func (p *program) restore(c *cli.Context) error {
 	})
 }
 
-// snapshotArgument is the snapshot's name and those of streams, of which none need be given.
-func snapshotArgument(c *cli.Context) (name string, streams []string) {
-	args := c.Args().Slice()
-	if len(args) == 0 {
-		return snapshot.Latest, nil
-	}
-	return args[0], args[1:]
-}
-
-// restoreOptions are the snapshot's name and what the flags say.
+// restoreOptions are the snapshot's name and what the flags say. What a command has no flag for is as if it were not given.
 func restoreOptions(c *cli.Context, now time.Time) (name string, o restore.Options, err error) {
-	name, streams := snapshotArgument(c)
+	name, streams := snapshot.Latest, c.Args().Slice()
+	if len(streams) > 0 {
+		name, streams = streams[0], streams[1:]
+	}
 	if o.Selection, err = selection(c, streams); err != nil {
 		return name, o, err
 	}
@@ -316,6 +299,19 @@ func restoreStep(x restore.Progress) step {
 		s.stage = x.Stage
 	}
 	return s
+}
+
+// tellPlan tells of a plan, also of one that failed with err, unless that is for what was asked; where are the streams that its snapshot lacks.
+func (p *program) tellPlan(ctx context.Context, r *repo.Repo, rd *repo.Reader, plan *restore.Plan, err error) (where string) {
+	var request *restore.RequestError
+	if plan == nil || errors.As(err, &request) {
+		return ""
+	}
+	p.warnOfPlan(plan)
+	if len(plan.Missing) == 0 {
+		return ""
+	}
+	return whereMissing(elsewhere(ctx, r, rd, plan.Snapshot, plan.Missing))
 }
 
 // warnOfPlan tells of what the user may not expect, of each stream.

@@ -99,7 +99,7 @@ func (p *program) verifyCommand() *cli.Command {
 			&cli.StringFlag{Name: "sample", Usage: "of each stream that is larger, only a run of messages of about `SIZE`, anywhere in it: 500MiB, 10GiB"},
 			&cli.StringFlag{Name: "dir", Usage: "keep the server's files below `DIR`, which needs room for the streams", DefaultText: "the system's directory for temporary files"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
-			&cli.IntFlag{Name: "concurrency", Usage: "restore `N` streams at a time", DefaultText: "as many as there are processors, at most 4"},
+			concurrencyFlag("restore `N` streams"),
 		),
 		Action: p.verify,
 	})
@@ -111,11 +111,7 @@ func (p *program) verify(c *cli.Context) error {
 		return err
 	}
 	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
-		from, err := snapshotSelector(c).origin(ctx, r, name, o.Cut)
-		if err != nil {
-			return err
-		}
-		rd, err := p.loadIndex(ctx, r)
+		from, rd, err := p.origin(ctx, c, r, name, o.Cut)
 		if err != nil {
 			return err
 		}
@@ -154,12 +150,7 @@ func (p *program) verify(c *cli.Context) error {
 }
 
 func (p *program) drillOptions(c *cli.Context) (name string, o restore.Options, err error) {
-	name, streams := snapshotArgument(c)
-	if o.Selection, err = selection(c, streams); err != nil {
-		return name, o, err
-	}
-	o.Selection.All = len(o.Selection.Names) == 0
-	if o.Cut, err = cut(c, p.now()); err != nil {
+	if name, o, err = restoreOptions(c, p.now()); err != nil {
 		return name, o, err
 	}
 	if text := c.String("sample"); text != "" {
@@ -169,9 +160,8 @@ func (p *program) drillOptions(c *cli.Context) (name string, o restore.Options, 
 		}
 		o.Cut.Seed = mathrand.Uint64()
 	}
-	o.Target.Alone, o.NoConsumers = true, c.Bool("no-consumers")
-	o.Concurrency, err = concurrency(c)
-	return name, o, err
+	o.Target.Alone = true
+	return name, o, nil
 }
 
 // drillFailure is why nothing could be restored into the private server.
