@@ -30,7 +30,7 @@ const (
 	Empties     Fault = "loses everything"         // all bytes or names, without an error
 	BreaksOff   Fault = "breaks off"               // an error after half of the names
 	Drops       Fault = "does nothing"             // and says that it did
-	Flips       Fault = "flips a bit"              // in the middle, without an error
+	Flips       Fault = "flips a bit"              // of the byte at a quarter, without an error: in a pack that is always in a blob
 	Swaps       Fault = "gives another file"       // of the same kind
 	Lengthens   Fault = "gives too much"           // bytes that nobody asked for
 	Missizes    Fault = "gets the size wrong"      // by a byte
@@ -212,7 +212,7 @@ func spoil(fault Fault, data []byte) []byte {
 	case Flips:
 		data = slices.Clone(data)
 		if len(data) > 0 {
-			data[len(data)/2] ^= 4
+			data[len(data)/4] ^= 4
 		}
 	case Lengthens:
 		return append(slices.Clone(data), "more"...)
