@@ -218,6 +218,9 @@ func (b *run) run(ctx context.Context, r *repo.Repo, streams []*jetstream.Stream
 		return res, err
 	}
 	if same != (storage.ID{}) {
+		if err := b.w.Certain(); err != nil {
+			return nil, err
+		}
 		res.Same, res.Took = same, time.Since(b.began)
 		return res, nil
 	}

@@ -48,7 +48,7 @@ func (w *Writer) storePack(ctx context.Context, b *pack.Builder) error {
 
 // save stores a file, if the lock is still held.
 func (w *Writer) save(ctx context.Context, f storage.File, data []byte) error {
-	if err := w.lock.held(); err != nil {
+	if err := w.Certain(); err != nil {
 		return err
 	}
 	if err := w.repo.be.Save(ctx, f, data); err != nil { // which names the file
@@ -133,7 +133,7 @@ func (w *Writer) replaceIndex(ctx context.Context, m *merged) error {
 // It is not done where others may have listed the file and not read it yet, or
 // where nothing can be removed: that is errBusy.
 func (w *Writer) removeIndex(ctx context.Context, id storage.ID) error {
-	if err := w.lock.held(); err != nil {
+	if err := w.Certain(); err != nil {
 		return err
 	}
 	if err := w.lock.settled(ctx); err != nil {
@@ -164,7 +164,7 @@ func (w *Writer) saveUnpacked(ctx context.Context, k storage.Kind, text []byte) 
 // saveReadBack stores JSON as a file, if the lock is still held, and returns how
 // long the file is.
 func (w *Writer) saveReadBack(ctx context.Context, k storage.Kind, text []byte) (id storage.ID, size int, err error) {
-	if err := w.lock.held(); err != nil {
+	if err := w.Certain(); err != nil {
 		return storage.ID{}, 0, err
 	}
 	id, size, err = w.repo.saveUnpacked(ctx, k, text)

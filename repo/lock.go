@@ -23,6 +23,7 @@ type Lock struct {
 	none      bool // there is no file: Options.NoLock
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
+	certain   chan struct{} // closed when nobody has, or somebody may have, locked at the same time: then lost says so
 	stopped   chan struct{} // closed when it is no longer renewed
 
 	mu       sync.Mutex // held while the lock file is replaced
@@ -65,12 +66,38 @@ func (l *Lock) hold(ctx context.Context) (*Lock, error) {
 		l.cancel(err)
 		return nil, err
 	}
+	close(l.certain)
 	go l.keep()
 	return l, nil
 }
 
+// begin writes the lock, and returns before it is certain that it is held: for who
+// has to read first. If it is not, its context ends, with *LockedError as cause.
+//
+// Others may be waited for only before anything is read: then it is hold.
+func (l *Lock) begin(ctx context.Context) (*Lock, error) {
+	if l.repo.opts.RetryLock > 0 {
+		return l.hold(ctx)
+	}
+	if err := l.write(ctx); err != nil {
+		l.cancel(err)
+		return nil, err
+	}
+	go func() {
+		if err := l.ascertain(l.ctx); err != nil {
+			l.mu.Lock()
+			l.lost = err
+			l.mu.Unlock()
+			l.cancel(err)
+		}
+		close(l.certain)
+		l.keep()
+	}()
+	return l, nil
+}
+
 func (r *Repo) newLock(ctx context.Context, exclusive bool) *Lock {
-	l := &Lock{repo: r, exclusive: exclusive, stopped: make(chan struct{})}
+	l := &Lock{repo: r, exclusive: exclusive, certain: make(chan struct{}), stopped: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
 	return l
 }
@@ -126,26 +153,34 @@ func (l *Lock) acquire(ctx context.Context) error {
 	}
 }
 
-// try looks for locks that stand against this one, writes it, and looks again:
-// somebody may have done the same at the same time.
+// try looks for locks that stand against this one, writes it, and looks again.
 func (l *Lock) try(ctx context.Context) error {
-	r := l.repo
+	if err := l.write(ctx); err != nil {
+		return err
+	}
+	return l.ascertain(ctx)
+}
+
+// write writes the lock, unless others' stand against it.
+func (l *Lock) write(ctx context.Context) (err error) {
 	if err := l.conflict(ctx, storage.File{}); err != nil {
 		return err
 	}
-	info := r.newLockInfo(l.exclusive)
-	f, err := r.saveLock(ctx, info)
-	if err != nil {
-		return err
-	}
-	err = sleep(ctx, r.opts.LockWait)
+	l.info = l.repo.newLockInfo(l.exclusive)
+	l.file, err = l.repo.saveLock(ctx, l.info)
+	return err
+}
+
+// ascertain waits, and looks for others' locks again: somebody may have written
+// one at the same time. Where one stands against this one, this one is removed.
+func (l *Lock) ascertain(ctx context.Context) error {
+	err := sleep(ctx, l.repo.opts.LockWait)
 	if err == nil {
-		err = l.conflict(ctx, f)
+		err = l.conflict(ctx, l.file)
 	}
 	if err != nil {
-		return errors.Join(err, r.removeLocks(ctx, f))
+		return errors.Join(err, l.repo.removeLocks(ctx, l.file))
 	}
-	l.info, l.file = info, f
 	return nil
 }
 
@@ -301,7 +336,7 @@ func (l *Lock) Release() error {
 	}
 	l.released = true
 	err := l.repo.removeLocks(l.ctx, append(l.replaced, l.file)...)
-	if l.lost != nil {
+	if errors.Is(l.lost, ErrLockLost) {
 		return nil // whoever removed the file has been dealt with
 	}
 	return err

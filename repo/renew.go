@@ -26,13 +26,14 @@ func (l *Lock) keep() {
 	}
 }
 
-// held returns nil if the lock has been renewed recently enough to write. It is
-// asked before each write, since the background may not have had its turn: after
-// the machine slept for example.
+// held returns nil if the lock is certain, which it waits for, and has been renewed
+// recently enough to write. It is asked before each write, since the background may
+// not have had its turn: after the machine slept for example.
 func (l *Lock) held() error {
 	if l.none {
 		return nil
 	}
+	<-l.certain
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == nil && l.age() > lockLimit {

@@ -44,6 +44,7 @@ type Writer struct {
 	known   *index.Index // what need not be saved; rd's unless packs are missing
 	lock    *Lock
 	ownLock bool
+	kept    func() error // whether the packs that the index lists are kept by the lock
 
 	ctx     context.Context // ends when the lock is lost, or saving failed
 	cancel  context.CancelCauseFunc
@@ -86,18 +87,22 @@ type Saved struct {
 // what the Writer has stored. If rd is nil the index is loaded.
 //
 // The Writer fails when ctx is done before it ended.
+//
+// It may return before it is certain that nobody else locked the repository at the
+// same time. That is found out while the caller goes on: see [Writer.Certain].
 func (r *Repo) NewWriter(ctx context.Context, rd *Reader) (*Writer, error) {
 	if err := r.writable(); err != nil {
 		return nil, err
 	}
-	w := &Writer{repo: r, rd: rd, lock: r.carried(ctx, false)}
+	w := &Writer{repo: r, rd: rd, lock: r.carried(ctx, false), kept: func() error { return nil }}
 	if w.lock == nil {
 		var err error
-		if w.lock, err = r.lockFile(ctx, false); err != nil {
+		if w.lock, err = r.newLock(ctx, false).begin(ctx); err != nil {
 			return nil, err
 		}
 		w.ownLock = true
 		ctx = w.lock.Context()
+		w.kept = sync.OnceValue(func() error { return w.lookAgain(ctx) })
 	}
 	if err := w.loadIndex(ctx); err != nil {
 		w.unlock()
@@ -107,8 +112,45 @@ func (r *Repo) NewWriter(ctx context.Context, rd *Reader) (*Writer, error) {
 	return w, nil
 }
 
-// loadIndex makes sure that the index is of a time when the lock was held: before
-// that, packs which it lists may have been deleted.
+// Certain waits until the lock is held, and returns nil if it keeps the packs that
+// the index lists. If not, the error says why, *LockedError for example, and nothing
+// was written but the lock. Whatever writes waits for it by itself: who writes
+// nothing, and tells of what it read, has to ask.
+func (w *Writer) Certain() error {
+	if err := w.lock.held(); err != nil {
+		return err
+	}
+	return w.kept()
+}
+
+// lookAgain finds out whether packs were deleted after the index was read, and
+// before the lock was held. Then index files are gone.
+func (w *Writer) lookAgain(ctx context.Context) error {
+	infos, err := w.repo.list(ctx, storage.Index)
+	if err != nil {
+		return err
+	}
+	if _, same := w.rd.filesIn(infos); same {
+		return nil
+	}
+	if err := w.rd.reload(ctx, nil); err != nil {
+		return err
+	}
+	there := make(map[storage.ID]struct{})
+	for id := range w.rd.index.Load().Packs() {
+		there[id] = struct{}{}
+	}
+	for id := range w.known.Packs() {
+		if _, ok := there[id]; !ok {
+			return fmt.Errorf("index files were removed while the repository was being locked, and none lists %v any more: nothing was saved, try again",
+				storage.File{Kind: storage.Pack, ID: id})
+		}
+	}
+	return nil
+}
+
+// loadIndex loads the index when the lock is written: before that, packs which it
+// lists may have been deleted.
 func (w *Writer) loadIndex(ctx context.Context) (err error) {
 	fresh := w.rd == nil
 	if fresh {

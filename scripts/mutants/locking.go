@@ -20,9 +20,37 @@ func locking() []mutant {
 		{
 			promise: "other locks are looked for again after one's own is written",
 			file:    "repo/lock.go",
-			old:     "err = l.conflict(ctx, f)",
+			old:     "err = l.conflict(ctx, l.file)",
 			new:     "err = nil",
 			pkg:     inRepo, run: "^TestLockLooksTwice$",
+		},
+		{
+			promise: "a writer that begins before its lock is certain writes nothing until it is",
+			file:    "repo/renew.go",
+			old:     "	<-l.certain\n",
+			new:     "",
+			pkg:     inRepo, run: "^TestWriterReadsWhileItWaits$",
+		},
+		{
+			promise: "a writer's lock against which another stands keeps it from writing",
+			file:    "repo/lock.go",
+			old:     "if err := l.ascertain(l.ctx); err != nil {",
+			new:     "if err := l.ascertain(l.ctx); err != nil && false {",
+			pkg:     inRepo, run: "^TestWriterYields$",
+		},
+		{
+			promise: "packs that were deleted before the lock was held are not built on",
+			file:    "repo/writer.go",
+			old:     "	return w.kept()\n",
+			new:     "	return nil\n",
+			pkg:     inRepo, run: "^TestWriterFindsPacksGone$",
+		},
+		{
+			promise: "index files that were merged before the lock was held are no reason to stop",
+			file:    "repo/writer.go",
+			old:     "		if _, ok := there[id]; !ok {",
+			new:     "		if _, ok := there[id]; ok {",
+			pkg:     inRepo, run: "^TestWriterFindsPacksGone$",
 		},
 		{
 			promise: "a process of the same ID that began later is not the holder",
@@ -62,7 +90,7 @@ func locking() []mutant {
 		{
 			promise: "packs are stored under a lock that is held",
 			file:    "repo/commit.go",
-			old: `	if err := w.lock.held(); err != nil {
+			old: `	if err := w.Certain(); err != nil {
 		return err
 	}
 	if err := w.repo.be.Save`,
