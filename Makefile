@@ -7,6 +7,9 @@ FUZZTIME ?= 20s
 SOAK ?= 1h
 BENCH ?= .
 RACE ?= ./...
+SERVERS ?= debian 2.10.29 2.11.17 2.12.15 2.14.9
+JETSAM_OLD_SERVERS ?= $(HOME)/.cache/jetsam-servers
+export JETSAM_OLD_SERVERS
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 
 .PHONY: help
@@ -34,6 +37,10 @@ race: ## run the tests with the race detector; needs a C compiler (RACE=./... fo
 interop: ## run the tests that involve the real restic, which must be installed
 	@command -v restic >/dev/null || { echo 'restic is not installed: apt-get install restic, brew install restic, …' >&2; exit 1; }
 	CI=true $(GO) test -count=1 -timeout 20m ./repo/... ./cmd/... ./tests/...
+
+.PHONY: servers
+servers: ## get the older nats-servers (SERVERS="2.10.29 2.14.9") that tests start, into JETSAM_OLD_SERVERS
+	GO='$(GO)' scripts/servers.sh '$(JETSAM_OLD_SERVERS)' $(SERVERS)
 
 .PHONY: proof
 proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)

@@ -25,15 +25,6 @@ import (
 // What goes wrong with disks, done to the built command. Whatever it is, the exit code is as docs/scripting.md has it, the
 // text says what it is, the earlier snapshot is whole, and with the fault gone the next backup needs nobody's help.
 
-// unable skips what cannot be done here. In CI it must be possible.
-func unable(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // drill is a repository with one snapshot, of a small stream, and a server that has a larger one besides.
 type drill struct {
 	command

@@ -24,29 +24,27 @@ import (
 	"jetsam/repo"
 )
 
-// oldServersVariable names a directory of nats-server programs of versions before 2.15. Where updateVariable is set, their dumps become those in
-// dumpsDir.
+// oldServersVariable names a directory of nats-server programs of versions before 2.15; without it, it is where `make servers` puts them. Where
+// updateVariable is set, their dumps become those in dumpsDir.
 const (
 	oldServersVariable = "JETSAM_OLD_SERVERS"
 	updateVariable     = "JETSAM_UPDATE_DUMPS"
 	dumpsDir           = "testdata/dumps"
 )
 
-// oldServers are the programs of older servers that there are, by version: those in the directory, and the system's own.
+// oldServers are the programs of older servers, by version. Where there are none, the test fails or, outside of CI, is skipped.
 func oldServers(t testing.TB) map[string]string {
 	t.Helper()
-	var programs []string
-	if dir := os.Getenv(oldServersVariable); dir != "" {
-		entries, err := os.ReadDir(dir)
+	dir := os.Getenv(oldServersVariable)
+	if dir == "" {
+		home, err := os.UserHomeDir()
 		must(t, err)
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), "nats-server") {
-				programs = append(programs, filepath.Join(dir, e.Name()))
-			}
-		}
+		dir = filepath.Join(home, ".cache", "jetsam-servers")
 	}
-	if path, err := exec.LookPath("nats-server"); err == nil {
-		programs = append(programs, path)
+	programs, err := filepath.Glob(filepath.Join(dir, "nats-server*"))
+	must(t, err)
+	if len(programs) == 0 {
+		unable(t, "there is no nats-server before 2.15 in %s: `make servers` gets some", dir)
 	}
 	found := map[string]string{}
 	for _, path := range programs {
@@ -282,9 +280,6 @@ func dumpOld(t testing.TB, s *source, dir string) {
 // with what they say.
 func TestImportFromOldServers(t *testing.T) {
 	servers := oldServers(t)
-	if len(servers) == 0 {
-		t.Skipf("no nats-server before 2.15 here: give a directory of some in %s", oldServersVariable)
-	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for _, version := range sortedKeys(servers) {
