@@ -182,7 +182,7 @@ func (i *importer) read(ctx context.Context, d *Dump) (*capture, error) {
 		return nil, fmt.Errorf("%s is not of this archive: %w", documentFile, err)
 	}
 	head = withoutFetches(head)
-	m, err := streamlog.WriteMessages(ctx, saver{i.w}, i.cut.Fresh(), i.counted(d, in.next))
+	m, err := streamlog.WriteMessages(ctx, saver{i.w}, i.cut.Fresh(), i.counted(d, in))
 	if err != nil {
 		return nil, err
 	}
@@ -191,30 +191,45 @@ func (i *importer) read(ctx context.Context, d *Dump) (*capture, error) {
 		Captured: time.Unix(0, head.StateTime).UTC(), New: m.Count, Received: uint64(d.Size), Created: in.created, LeftOut: max(0, d.State.Consumers-len(head.Consumers)),
 	}}
 	c.Removed, c.Torn = notAll(d.State, m, in)
+	if m.Count > d.State.Messages {
+		state := d.State
+		state.Messages = m.Count
+		if head, err = head.WithState(state); err != nil {
+			return nil, err
+		}
+		doc.State = head.State
+	}
 	return c, i.save(ctx, c, doc, head, m)
 }
 
-// counted yields the messages that next does, and ends with an error at the first that the dump's state does not allow.
-func (i *importer) counted(d *Dump, next func() (*archive.Message, error)) func() (*archive.Message, error) {
+// counted yields the messages of a dump, and ends with an error at the first that neither its state nor its files allow.
+func (i *importer) counted(d *Dump, in *contents) func() (*archive.Message, error) {
 	meter := i.meter(d.Name, d.State)
+	allowed := d.State
+	if in.exact {
+		allowed.Messages = max(allowed.Messages, in.alive)
+	}
 	var sofar streamlog.Messages
 	return func() (*archive.Message, error) {
-		msg, err := next()
+		msg, err := in.next()
 		if err != nil {
 			return nil, err
 		}
 		sofar.Count, sofar.Last = sofar.Count+1, msg.Seq
 		meter.add(msg)
-		return msg, possible(d.State, &sofar)
+		return msg, possible(allowed, &sofar)
 	}
 }
 
 // notAll says which messages of its state a dump lacks: what was removed while it was made, and why it is not the stream as it was at one time.
 // The stream that could tell is not there to be asked; only files of servers from 2.10 on tell which messages were alive when they were complete.
+// Where their server counted wrong, as 2.9.10 does after a purge up to a message that is gone already, there are more.
 func notAll(state archive.State, m *streamlog.Messages, in *contents) (removed uint64, torn string) {
 	switch missing := state.Messages - m.Count; {
 	case in.exact && m.Count != in.alive:
 		return 0, fmt.Sprintf("%d messages are there of the %d that should be, by what the server says of its own files", m.Count, in.alive)
+	case m.Count > state.Messages:
+		return 0, fmt.Sprintf("%d messages are there, as the server's files say, but the server counted %d", m.Count, state.Messages)
 	case missing == 0, in.atOnce:
 		return missing, ""
 	default:

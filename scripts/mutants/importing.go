@@ -13,7 +13,7 @@ func importing() []mutant {
 		{
 			promise: "an archive has no more than its state says",
 			file:    "backup/import.go",
-			old:     "return msg, possible(d.State, &sofar)",
+			old:     "return msg, possible(allowed, &sofar)",
 			new:     "return msg, nil",
 			pkg:     inTests, run: "^TestImportOfDamagedDumps$",
 		},
@@ -86,6 +86,20 @@ func importing() []mutant {
 			old:     "x.inPieces = true",
 			new:     "x.inPieces = false",
 			pkg:     inLegacy, run: "^TestAtOnce$",
+		},
+		{
+			promise: "an index of a block that counts more deletions than it lists is read",
+			file:    "jetstream/legacy/index.go",
+			old:     "deleted > 0 && len(c.p) > 0;",
+			new:     "deleted > 0 && c.err == nil;",
+			pkg:     inTests, run: "^TestImportOfOldDumps$",
+		},
+		{
+			promise: "a dump whose server counted less than it has is kept, and marked",
+			file:    "backup/import.go",
+			old:     "	case m.Count > state.Messages:\n",
+			new:     "	case false:\n",
+			pkg:     inTests, run: "^TestImportOfOldDumps$",
 		},
 		{
 			promise: "nothing behind the state of a stream is read",
