@@ -309,6 +309,7 @@ func (s *stress) unlockWriter() {
 	j, err := s.begin(ctx, s.open(s.disk), s.newFiles())
 	s.must(err)
 	defer j.w.Abort()
+	s.must(j.w.Certain())
 	for range s.rng.IntN(10) {
 		_, err := j.save(ctx)
 		s.must(err)

@@ -107,7 +107,12 @@ func (s *Snapshot) checkNew() error {
 	case len(s.Paths) == 0:
 		return errors.New("it has no paths")
 	}
-	for _, tag := range s.Tags {
+	return CheckTags(s.Tags)
+}
+
+// CheckTags refuses tags that restic could not name.
+func CheckTags(tags []string) error {
+	for _, tag := range tags {
 		if tag == "" || strings.Contains(tag, ",") {
 			return fmt.Errorf("tag %q is empty or holds a comma", tag)
 		}

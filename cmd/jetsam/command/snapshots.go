@@ -23,19 +23,19 @@ type selector struct {
 func snapshotSelector(c *cli.Context) selector {
 	s := selector{streams: c.StringSlice("stream")}
 	s.filter.Hosts = c.StringSlice("host")
-	for _, list := range c.StringSlice("tag") {
-		var tags []string
-		for tag := range strings.SplitSeq(list, ",") {
-			if tag = strings.TrimSpace(tag); tag != "" {
-				tags = append(tags, tag)
-			}
-		}
-		s.filter.Tags = append(s.filter.Tags, tags)
-	}
+	s.filter.Tags = tagLists(c.StringSlice("tag"))
 	if account := c.String("account"); account != "" {
 		s.filter.Below = []string{"/" + streamlog.EscapeName(account)}
 	}
 	return s
+}
+
+// tagLists are lists of tags, each with commas between them.
+func tagLists(texts []string) (lists [][]string) {
+	for _, text := range texts {
+		lists = append(lists, splitTags([]string{text}))
+	}
+	return lists
 }
 
 func (s selector) match(sn *snapshot.Snapshot) bool {

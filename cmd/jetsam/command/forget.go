@@ -1,0 +1,305 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"jetsam/repo"
+	"jetsam/retention"
+	"jetsam/snapshot"
+	"jetsam/storage"
+)
+
+// verdictReport is a snapshot, and whether it is kept.
+type verdictReport struct {
+	ID      string    `json:"id"`
+	ShortID string    `json:"short_id"`
+	Time    time.Time `json:"time"`
+	Tags    []string  `json:"tags,omitempty"`
+	Keep    bool      `json:"keep"`
+	Reasons []string  `json:"reasons,omitempty"` // to keep it
+	Error   string    `json:"error,omitempty"`   // why it is not forgotten although it should be
+}
+
+// forgetReport is a group of snapshots, and what becomes of them.
+type forgetReport struct {
+	MessageType string          `json:"message_type"` // "forget_group"
+	Host        string          `json:"host,omitempty"`
+	Accounts    []string        `json:"accounts,omitempty"`
+	Paths       []string        `json:"paths,omitempty"`
+	Tags        []string        `json:"tags,omitempty"`
+	Snapshots   []verdictReport `json:"snapshots"` // the oldest first
+	dry         bool
+}
+
+func newForgetReport(key snapshot.GroupKey, verdicts []retention.Verdict, dry bool) *forgetReport {
+	r := &forgetReport{MessageType: "forget_group", Host: key.Hostname, Accounts: key.Accounts, Paths: key.Paths, Tags: key.Tags, dry: dry}
+	for _, v := range verdicts {
+		s := v.Snapshot
+		r.Snapshots = append(r.Snapshots, verdictReport{s.ID().String(), s.ID().Short(), s.Time, s.Tags, v.Keep(), v.Reasons, ""})
+	}
+	return r
+}
+
+func (r *forgetReport) text(o *output) {
+	if heading := (groupReport{Host: r.Host, Accounts: r.Accounts, Paths: r.Paths, Tags: r.Tags}).heading(); heading != "" {
+		o.printf("%s\n", heading)
+	}
+	l := newListing("ID", "Time", "Tags", "")
+	for _, s := range r.Snapshots {
+		verdict := "forgotten"
+		switch {
+		case s.Keep:
+			verdict = "kept: " + strings.Join(s.Reasons, ", ")
+		case s.Error != "":
+			verdict = "FAILED"
+		case r.dry:
+			verdict = "would be forgotten"
+		}
+		l.row(s.ShortID, localTime(s.Time), strings.Join(s.Tags, ", "), verdict)
+	}
+	o.table(l)
+}
+
+// forgotReport sums up.
+type forgotReport struct {
+	MessageType string `json:"message_type"` // "forgotten"
+	DryRun      bool   `json:"dry_run,omitempty"`
+	Kept        int    `json:"kept"` // by the policy
+	Forgotten   int    `json:"forgotten"`
+	Failed      int    `json:"failed,omitempty"`
+	named       bool   // there is no policy
+}
+
+func (r *forgotReport) text(o *output) {
+	would := ""
+	if r.DryRun {
+		would = "would be "
+	}
+	kept := ""
+	if !r.named {
+		kept = fmt.Sprintf(", %d kept", r.Kept)
+	}
+	o.printf("%s %sforgotten%s\n", plural(r.Forgotten, "snapshot"), would, kept)
+}
+
+func (p *program) forgetCommand() *cli.Command {
+	var flags []cli.Flag
+	for _, f := range []struct{ name, alias, usage string }{
+		{"keep-last", "l", "keep the newest `N`"},
+		{"keep-hourly", "H", "keep the newest of each of the last `N` hours that have snapshots"},
+		{"keep-daily", "d", "keep the newest of each of the last `N` days that have snapshots"},
+		{"keep-weekly", "w", "keep the newest of each of the last `N` weeks, from Monday on, that have snapshots"},
+		{"keep-monthly", "m", "keep the newest of each of the last `N` months that have snapshots"},
+		{"keep-yearly", "y", "keep the newest of each of the last `N` years that have snapshots"},
+	} {
+		flags = append(flags, &cli.StringFlag{Name: f.name, Aliases: []string{f.alias}, Usage: f.usage, DefaultText: "0"})
+	}
+	for _, f := range []struct{ name, usage string }{
+		{"keep-within", "keep all of the last `SPAN`, like 1y6m, 90d or 36h, counted back from the newest"},
+		{"keep-within-hourly", "keep the newest of each hour of the last `SPAN`"},
+		{"keep-within-daily", "keep the newest of each day of the last `SPAN`"},
+		{"keep-within-weekly", "keep the newest of each week of the last `SPAN`"},
+		{"keep-within-monthly", "keep the newest of each month of the last `SPAN`"},
+		{"keep-within-yearly", "keep the newest of each year of the last `SPAN`"},
+		{"keep-pitr", "keep what it takes to restore to any second of the last `SPAN`"},
+	} {
+		flags = append(flags, &cli.StringFlag{Name: f.name, Usage: f.usage})
+	}
+	flags = append(flags,
+		&cli.StringSliceFlag{Name: "keep-tag", Usage: "keep those with all of `TAG[,TAG…]`; repeatable"},
+		&cli.StringFlag{Name: "group-by", Usage: "apply the policy to each group by itself: `host,account,paths,tags`", Value: "host,paths"},
+		&cli.BoolFlag{Name: "unsafe-allow-remove-all", DisableDefaultText: true, Usage: "let a policy forget all snapshots of a group"},
+		&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be forgotten and what kept, and why, and stop there"},
+	)
+	return p.command(needsRepository|needsSnapshots, &cli.Command{
+		Name:      "forget",
+		Usage:     "remove snapshots: those that a policy does not keep, or those that are named",
+		ArgsUsage: "[SNAPSHOT…]",
+		Description: "What only forgotten snapshots need stays stored until the repository is pruned. Snapshots with the tag `protected` are never forgotten.\n" +
+			"A policy applies to each group of snapshots by itself: to those of the same host and paths, unless --group-by says otherwise.",
+		Flags:  flags,
+		Action: p.forget,
+	})
+}
+
+// retentionPolicy is what the flags want to keep.
+func retentionPolicy(c *cli.Context) (pol retention.Policy, err error) {
+	for name, n := range map[string]*int{
+		"keep-last": &pol.Last, "keep-hourly": &pol.Hourly, "keep-daily": &pol.Daily, "keep-weekly": &pol.Weekly, "keep-monthly": &pol.Monthly, "keep-yearly": &pol.Yearly,
+	} {
+		if *n, err = parseKeep(name, c.String(name)); err != nil {
+			return pol, err
+		}
+	}
+	for name, span := range map[string]*retention.Span{
+		"keep-within": &pol.Within, "keep-within-hourly": &pol.WithinHourly, "keep-within-daily": &pol.WithinDaily, "keep-within-weekly": &pol.WithinWeekly,
+		"keep-within-monthly": &pol.WithinMonthly, "keep-within-yearly": &pol.WithinYearly, "keep-pitr": &pol.PITR,
+	} {
+		if !c.IsSet(name) {
+			continue
+		}
+		if *span, err = retention.ParseSpan(c.String(name)); err != nil {
+			return pol, usagef("--%s: %v", name, err)
+		}
+	}
+	pol.Tags = tagLists(c.StringSlice("keep-tag"))
+	return pol, nil
+}
+
+func parseKeep(name, text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if text == "unlimited" {
+		return retention.All, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < retention.All {
+		return 0, usagef("--%s %q: it is a number of snapshots, or `unlimited`", name, text)
+	}
+	return n, nil
+}
+
+func (p *program) forget(c *cli.Context) error {
+	policy, err := retentionPolicy(c)
+	if err != nil {
+		return err
+	}
+	by, err := parseGroupBy(c.String("group-by"))
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.NArg() > 0 && !policy.Empty():
+		return usagef("snapshots by name (%s) and a policy (--keep-…); which is it?", c.Args().First())
+	case c.NArg() == 0 && policy.Empty():
+		return usagef("say what to keep, with --keep-daily 7 for example, or name the snapshots to forget")
+	}
+	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
+		chosen, err := p.chosenSnapshots(ctx, c, r)
+		if err != nil {
+			return err
+		}
+		plan := newForgetPlan(chosen, by, c.Bool("dry-run"))
+		if c.NArg() > 0 {
+			err = plan.named(chosen)
+		} else {
+			err = plan.apply(policy, p.now(), c.Bool("unsafe-allow-remove-all"))
+		}
+		if err != nil {
+			return err
+		}
+		return p.runForget(ctx, r, plan)
+	})
+}
+
+// forgetPlan says what becomes of each snapshot.
+type forgetPlan struct {
+	groups  []snapshot.Group
+	reports []*forgetReport
+	forget  []storage.ID
+	kept    int
+	dry     bool
+	isNamed bool
+}
+
+func newForgetPlan(chosen []*snapshot.Snapshot, by snapshot.GroupBy, dry bool) *forgetPlan {
+	snapshot.Sort(chosen)
+	chosen = slices.CompactFunc(chosen, func(a, b *snapshot.Snapshot) bool { return a.ID() == b.ID() })
+	return &forgetPlan{groups: snapshot.Groups(chosen, by), dry: dry}
+}
+
+// named forgets all.
+func (plan *forgetPlan) named(chosen []*snapshot.Snapshot) error {
+	plan.isNamed = true
+	for _, s := range chosen {
+		if slices.Contains(s.Tags, retention.Protected) {
+			return fmt.Errorf("nothing was forgotten: snapshot %s is protected; `jetsam unprotect %[1]s` takes the protection off", s.ID().Short())
+		}
+	}
+	for _, g := range plan.groups {
+		verdicts := make([]retention.Verdict, len(g.Snapshots))
+		for i, s := range g.Snapshots {
+			verdicts[i].Snapshot = s
+		}
+		plan.add(g.Key, verdicts)
+	}
+	return nil
+}
+
+// apply forgets what the policy does not keep.
+func (plan *forgetPlan) apply(policy retention.Policy, now time.Time, all bool) error {
+	for _, g := range plan.groups {
+		verdicts := policy.Apply(g.Snapshots, now)
+		if !all && !slices.ContainsFunc(verdicts, retention.Verdict.Keep) {
+			return fmt.Errorf("nothing was forgotten: the policy keeps none of %s (%s); if that is meant, add --unsafe-allow-remove-all",
+				plural(len(verdicts), "snapshot"), groupReport{Host: g.Key.Hostname, Accounts: g.Key.Accounts, Paths: g.Key.Paths, Tags: g.Key.Tags}.heading())
+		}
+		plan.add(g.Key, verdicts)
+	}
+	return nil
+}
+
+func (plan *forgetPlan) add(key snapshot.GroupKey, verdicts []retention.Verdict) {
+	plan.reports = append(plan.reports, newForgetReport(key, verdicts, plan.dry))
+	for _, v := range verdicts {
+		if v.Keep() {
+			plan.kept++
+		} else {
+			plan.forget = append(plan.forget, v.Snapshot.ID())
+		}
+	}
+}
+
+// runForget forgets what the plan says, and prints what became of it.
+func (p *program) runForget(ctx context.Context, r *repo.Repo, plan *forgetPlan) error {
+	if len(plan.reports) == 0 {
+		p.out.note("no snapshots")
+		return nil
+	}
+	var err error
+	sum := &forgotReport{MessageType: "forgotten", DryRun: plan.dry, Kept: plan.kept, Forgotten: len(plan.forget), named: plan.isNamed}
+	if !plan.dry && len(plan.forget) > 0 {
+		var gone []storage.ID
+		gone, err = r.Forget(ctx, plan.forget)
+		sum.Forgotten, sum.Failed = len(gone), len(plan.forget)-len(gone)
+		plan.mark(gone)
+	}
+	for i, report := range plan.reports {
+		if i > 0 && !p.out.json {
+			p.out.printf("\n")
+		}
+		p.out.print(report)
+	}
+	if !p.out.json {
+		p.out.printf("\n")
+	}
+	p.out.print(sum)
+	if err != nil && sum.Forgotten > 0 && ctx.Err() == nil {
+		p.out.warn("%v", err)
+		return &partialError{fmt.Sprintf("%s forgotten, %d could not be: the warning above says why", plural(sum.Forgotten, "snapshot"), sum.Failed)}
+	}
+	return err
+}
+
+// mark notes which snapshots are still there although they should not be.
+func (plan *forgetPlan) mark(gone []storage.ID) {
+	away := make(map[string]bool, len(gone))
+	for _, id := range gone {
+		away[id.String()] = true
+	}
+	for _, r := range plan.reports {
+		for i := range r.Snapshots {
+			if s := &r.Snapshots[i]; !s.Keep && !away[s.ID] {
+				s.Error = "it could not be removed"
+			}
+		}
+	}
+}
