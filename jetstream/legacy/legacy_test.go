@@ -169,6 +169,9 @@ func TestServersSnapshots(t *testing.T) {
 	for _, version := range versions(t) {
 		for _, stream := range streams() {
 			files, said := snapshotOf(t, version, stream)
+			if p := tarOf(t, files); !IsBegin(p) || IsBegin(p[1:]) || IsBegin(p[:BeginSize-1]) {
+				t.Errorf("%s of %s begins with %q", stream, version, p[:BeginSize])
+			}
 			for how, read := range ways() {
 				s, got, err := read(tarOf(t, files), stream)
 				if err != nil {

@@ -32,6 +32,12 @@ const (
 	subjectSuffix = ".fss" // which subjects a block has, of 2.9
 )
 
+// BeginSize is how many bytes IsBegin needs.
+const BeginSize = 512
+
+// IsBegin says whether p is the beginning of a tar.
+func IsBegin(p []byte) bool { return len(p) >= BeginSize && string(p[257:262]) == "ustar" }
+
 // Snapshot is what there is in a snapshot beside its messages.
 type Snapshot struct {
 	Stream    string
