@@ -1,6 +1,7 @@
 // Package backup carries streams from a server, or from directories that the nats CLI wrote, into a repository, one snapshot a run.
 //
-// Every chosen stream is captured whole through the server's snapshot API, decoded, checked and stored as package streamlog lays it out.
+// Every chosen stream is captured whole through the server's snapshot API, or message by message where that is not to be had, or as what became of it
+// since an earlier snapshot; it is decoded, checked and stored as package streamlog lays it out.
 // A stream that cannot be captured is named in the snapshot and in the result; the others are kept.
 // A capture that was cut short never becomes part of a snapshot.
 package backup
@@ -27,8 +28,8 @@ import (
 // stand among the good ones and take their place.
 var ErrNoStreams = errors.New("no streams to back up")
 
-// errOldServer: only since 2.15 are snapshots archives of messages.
-var errOldServer = errors.New("needs nats-server 2.15 or newer")
+// errOldServer: the API of older ones is another.
+var errOldServer = errors.New("needs nats-server 2.9 or newer")
 
 // Mode says how a stream is captured of which an earlier snapshot holds something.
 type Mode string
@@ -43,8 +44,8 @@ const (
 // Ways that messages came. Part of what users see.
 const (
 	WaySnapshot = "snapshot" // the whole stream, by the server's snapshot API
-	WayConsumer = "consumer" // those that were new, by an ephemeral consumer
-	WayGet      = "get"      // those that were new, each asked for
+	WayConsumer = "consumer" // those that were new, or all, by an ephemeral consumer
+	WayGet      = "get"      // those that were new, or all, each asked for
 	WayNone     = "none"     // none was new
 )
 
@@ -62,6 +63,7 @@ type Options struct {
 	Patience    time.Duration  // how long to wait for a server that went away, once a run; 0: 30 s
 	ChunkSize   int            // bytes that a server sends at a time; 0: the default of package jetstream
 	WindowSize  int            // bytes that it sends ahead; 0: the default of package jetstream
+	Unsafe      bool           // take a server's snapshot also where that may harm the stream (jetstream.ServerInfo.FreezesForSnapshots)
 	Progress    func(Progress) // called from several goroutines, often; must be quick
 }
 
@@ -112,6 +114,7 @@ type StreamResult struct {
 	Err       error // why it is not in the snapshot
 
 	Way       string     // how its messages came
+	Instead   string     // why a stream that was read whole was not read by the server's snapshot API; empty: it was
 	Received  uint64     // bytes that the server sent for it, about
 	New       uint64     // messages that came
 	Parent    storage.ID // the snapshot that it goes on from; zero: it was read whole
@@ -155,7 +158,7 @@ func Plan(ctx context.Context, conn *jetstream.Conn, sel streamlog.Selection) ([
 func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*Result, error) {
 	began := time.Now()
 	server := conn.Server()
-	if !server.AtLeast(2, 15) {
+	if !server.AtLeast(2, 9) {
 		return nil, fmt.Errorf("server %s has version %s: backup %w", server.Name, server.Version, errOldServer)
 	}
 	account, err := conn.Account(ctx)

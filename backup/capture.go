@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"jetsam/blob"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
+	"jetsam/jetstream/legacy"
 	"jetsam/repo"
 	"jetsam/snapshot"
 	"jetsam/storage"
@@ -19,7 +21,9 @@ import (
 // capture is one stream's capture: its result, and the directory that was stored.
 type capture struct {
 	StreamResult
-	node *snapshot.Node
+	node    *snapshot.Node
+	files   bool // it comes from files of a server before 2.15
+	lasting bool // it is torn, and another one would be as well
 }
 
 // errStorage marks failures of the repository: they end the run, a stream's own failure does not.
@@ -53,7 +57,7 @@ func (b *run) tryCapture(ctx context.Context, name string) (*capture, error) {
 	}
 	k := &breaks{}
 	first, err := b.attempt(ctx, name, k, true, false)
-	if err == nil && first.Torn == "" || ctx.Err() != nil || final(err) {
+	if err == nil && (first.Torn == "" || first.lasting) || ctx.Err() != nil || final(err) {
 		return first, err
 	}
 	if errors.Is(err, jetstream.ErrUnreachable) {
@@ -120,36 +124,50 @@ func final(err error) bool {
 // errRecreated: which of the two streams was captured cannot be told.
 var errRecreated = errors.New("deleted and created again while it was read")
 
-// captureOnce captures a stream; again says that there will be no other attempt.
+// captureOnce captures a stream whole; again says that there will be no other attempt. Where the files of a server before 2.15 are not what they should
+// be, its messages are read.
 func (b *run) captureOnce(ctx context.Context, name string, k *breaks, again bool) (*capture, error) {
-	began := time.Now()
-	before, err := b.look(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("look at the stream before its capture: %w", err)
+	c, err := b.captureWhole(ctx, name, k, again, "")
+	why := ""
+	var bad *filesError
+	switch {
+	case err == nil && c.files && c.Torn != "" && !c.lasting:
+		why = c.Torn
+	case errors.As(err, &bad) && ctx.Err() == nil && !final(err) && !broke(err):
+		why = bad.Error()
+	default:
+		return c, err
 	}
-	snap, err := b.openSnapshot(ctx, name, b.snapshotOptions())
+	return b.captureWhole(ctx, name, k, again, "the server's snapshot of it was no good: "+why)
+}
+
+// captureWhole captures a stream whole: by the snapshot API, unless instead says why not.
+func (b *run) captureWhole(ctx context.Context, name string, k *breaks, again bool, instead string) (*capture, error) {
+	began := time.Now()
+	r, err := b.beginWhole(ctx, name, k, instead)
 	if err != nil {
 		return nil, err
 	}
-	before.Config, before.State = snap.Config, snap.State
-	r := b.newReading(standing{before, snap.state, snap.head}, snap.way(), k)
 	defer r.close()
 	m, err := streamlog.WriteMessages(ctx, saver{b.w}, b.cut.Fresh(), r.messages(ctx))
+	if err == nil {
+		err = r.settle()
+	}
 	if err != nil {
-		return nil, err
+		return nil, r.filesError(err)
 	}
 	v, err := b.judge(ctx, r, m)
 	if err != nil {
-		return nil, err
+		return nil, r.filesError(err)
 	}
 	if again && v.usual {
 		v.torn = "" // as every capture of such a stream would be
 	}
 	r.close()
 	live := r.living(m)
-	c := &capture{StreamResult: StreamResult{
+	c := &capture{files: r.files != nil, lasting: v.lasting, StreamResult: StreamResult{
 		Name: name, Messages: live.Count, Bytes: m.Content, FirstSeq: live.First, LastSeq: live.Last, Consumers: len(r.as.head.Consumers), Captured: began,
-		Created: before.Created, Recreated: recreated(b.ancestors[name], before.Created, r.as.state), Way: WaySnapshot, New: m.Count, Received: r.received,
+		Created: r.as.Created, Recreated: recreated(b.ancestors[name], r.as.Created, r.as.state), Way: r.how, Instead: r.instead, New: m.Count, Received: r.received,
 		Removed: v.removed, Torn: v.torn, Resumed: r.resumed,
 	}}
 	if r.died > 0 {
@@ -158,33 +176,100 @@ func (b *run) captureOnce(ctx context.Context, name string, k *breaks, again boo
 	return c, b.save(ctx, c, r, m)
 }
 
+// beginWhole begins to read a stream whole.
+func (b *run) beginWhole(ctx context.Context, name string, k *breaks, instead string) (*reading, error) {
+	before, err := b.look(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("look at the stream before its capture: %w", err)
+	}
+	if instead == "" {
+		instead = b.spared(before.StreamInfo)
+	}
+	if instead == "" {
+		snap, err := b.openPatiently(ctx, name, before)
+		if err == nil {
+			before.Config, before.State = snap.Config, snap.State
+			r := b.newReading(standing{before, snap.state, snap.head, b.fidelity(snap.head)}, snap.way(), k)
+			r.how, r.files = WaySnapshot, snap.files
+			return r, nil
+		}
+		if instead = b.withoutSnapshot(err); instead == "" {
+			return nil, err
+		}
+	}
+	return b.beginMessages(ctx, name, k, instead)
+}
+
+// beginMessages begins to read all messages of a stream without the snapshot API.
+func (b *run) beginMessages(ctx context.Context, name string, k *breaks, instead string) (*reading, error) {
+	as, err := b.stand(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("look at the stream before its capture: %w", err)
+	}
+	w, how, err := b.fetch(ctx, as.StreamInfo, max(as.FirstSeq, 1), 0, as.gone())
+	if err != nil {
+		return nil, err
+	}
+	r := b.newReading(as, w, k)
+	r.how, r.instead, r.lone = how, instead, true
+	return r, nil
+}
+
 // opened is a snapshot whose head was read.
 type opened struct {
 	*jetstream.Snapshot
 	state  archive.State
 	source *tap
-	in     *archive.Reader
+	next   func() (*archive.Message, error)
 	head   *archive.Head // without consumers by which other backups read the stream
+	files  *files        // nil: it is an archive
 }
 
 // openSnapshot asks for a snapshot of a stream and reads its head.
-func (b *run) openSnapshot(ctx context.Context, name string, o jetstream.SnapshotOptions) (*opened, error) {
-	snap, err := b.conn.Snapshot(ctx, name, o)
+func (b *run) openSnapshot(ctx context.Context, before view, o jetstream.SnapshotOptions) (*opened, error) {
+	snap, err := b.conn.Snapshot(ctx, before.Name, o)
 	if err != nil {
 		return nil, err
 	}
 	s := &opened{Snapshot: snap, source: &tap{r: snap}}
-	if err := s.readHead(); err != nil {
+	if err := b.openHead(ctx, s, before); err != nil {
 		snap.Close()
-		return nil, err
+		return nil, s.source.why(err)
 	}
 	return s, nil
+}
+
+// openHead finds out what the snapshot is, whatever its server is, and reads its head.
+func (b *run) openHead(ctx context.Context, s *opened, before view) (err error) {
+	if s.state, err = archive.ParseState(s.State); err != nil {
+		return err
+	}
+	plain := bufio.NewReader(archive.Decompress(s.source, wireLimit(s.state)))
+	begin, err := plain.Peek(legacy.BeginSize) // or less, if that is all
+	switch {
+	case archive.HasMagic(begin):
+	case legacy.IsBegin(begin):
+		return b.openFiles(ctx, s, before, plain)
+	case err == io.EOF && len(begin) < archive.MagicSize:
+		return fmt.Errorf("%w: the snapshot ends at once", archive.ErrTruncated)
+	case err != nil && err != io.EOF:
+		return err
+	default:
+		return fmt.Errorf("%w: it is neither an archive, which begins with NATSARC1, nor the files of an older server", archive.ErrFormat)
+	}
+	in := archive.NewReader(plain, archive.Limits{})
+	head, err := in.Head()
+	if err != nil {
+		return err
+	}
+	s.head, s.next = withoutFetches(head), in.Next
+	return sameState(s.state, s.head)
 }
 
 func (s *opened) way() way {
 	return way{
 		next: func() (*archive.Message, error) {
-			m, err := s.in.Next()
+			m, err := s.next()
 			if err != nil && err != io.EOF {
 				err = s.source.why(err)
 			}
@@ -193,19 +278,6 @@ func (s *opened) way() way {
 		received: func() uint64 { return s.source.n },
 		close:    func() { s.Close() },
 	}
-}
-
-func (s *opened) readHead() (err error) {
-	if s.state, err = archive.ParseState(s.State); err != nil {
-		return err
-	}
-	s.in = archive.NewReader(archive.Decompress(s.source, wireLimit(s.state)), archive.Limits{})
-	head, err := s.in.Head()
-	if err != nil {
-		return s.source.why(err)
-	}
-	s.head = withoutFetches(head)
-	return sameState(s.state, s.head)
 }
 
 // tap remembers why a snapshot ended. Where in the archive that was noticed says nothing: what was read by then waits in buffers.
@@ -270,6 +342,14 @@ type view struct {
 	many bool // too many sequences are gone for dead to be known
 }
 
+// gone says which sequences the stream does not have, as far as that is known.
+func (v view) gone() func(seq uint64) bool {
+	if v.many {
+		return func(uint64) bool { return false }
+	}
+	return deadOf(v.StreamInfo, v.dead.deleted).Has
+}
+
 // look asks how a stream stands.
 func (b *run) look(ctx context.Context, name string) (v view, err error) {
 	v.StreamInfo, err = b.conn.Stream(ctx, name)
@@ -300,7 +380,7 @@ func (b *run) lookAgain(ctx context.Context, name string) (v view, err error) {
 // judge compares what came with how the stream stood before and stands now.
 func (b *run) judge(ctx context.Context, r *reading, all *streamlog.Messages) (verdict, error) {
 	before, state, g, m := r.as, r.as.state, r.gaps, r.living(all)
-	if err := possible(state, m); err != nil {
+	if err := possible(r.allowed(), m); err != nil {
 		return verdict{}, err
 	}
 	g.end(state.LastSeq)
@@ -315,8 +395,13 @@ func (b *run) judge(ctx context.Context, r *reading, all *streamlog.Messages) (v
 	if !after.Created.Equal(before.Created) {
 		return verdict{}, errRecreated
 	}
-	if m.Count == state.Messages {
+	switch {
+	case m.Count == state.Messages:
 		return verdict{}, nil
+	case m.Count > state.Messages:
+		return miscounted(state, m), nil
+	case r.exact:
+		return verdict{removed: state.Messages - m.Count}, nil
 	}
 	now, err := b.lookAgain(ctx, before.Name)
 	if err != nil {
@@ -340,6 +425,13 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 		}
 	}
 	head := r.as.head
+	if state := r.as.state; c.Messages > state.Messages {
+		state.Messages = c.Messages
+		if head, err = head.WithState(state); err != nil {
+			return err
+		}
+		r.as.State = head.State
+	}
 	doc := &streamlog.Document{
 		Config: r.as.Config,
 		State:  r.as.State,
@@ -353,7 +445,7 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
-			Consumers:      b.fidelity(head),
+			Consumers:      r.as.fidelity,
 		},
 	}
 	c.node, c.NewBytes, err = streamlog.SaveStream(ctx, saver{b.w}, c.Name, doc, head, m)
@@ -374,9 +466,10 @@ func (b *run) fidelity(head *archive.Head) []streamlog.ConsumerFidelity {
 	return out
 }
 
-// wireLimit bounds what a server may send for a stream of that state: twice its bytes, and room for many small messages.
+// wireLimit bounds what a server may send for a stream of that state: twice its bytes, and room for many small messages. Before 2.15 one message may
+// stand alone in a block of which all others are deleted.
 func wireLimit(s archive.State) int64 {
-	const room, perMessage = 64 << 20, 64 << 10
+	const room, perMessage = 64 << 20, 8 << 20
 	limit := float64(s.Bytes)*2 + room + float64(s.Messages)*perMessage
 	return int64(min(limit, 1<<62))
 }

@@ -48,6 +48,7 @@ type increment struct {
 	log    *streamlog.Log
 
 	consumers []archive.Consumer
+	fidelity  []streamlog.ConsumerFidelity
 	info      *jetstream.StreamInfo // the stream, as it is captured
 	through   uint64                // the last message that the log and the stream have in common
 	dead      *streamlog.Dead       // what the stream does not have up to its last sequence
@@ -159,7 +160,7 @@ func (i *increment) prepare(ctx context.Context) error {
 		return err
 	}
 	// Consumers first: so none of them stands beyond the messages.
-	if i.consumers, i.received, err = i.b.readConsumers(ctx, i.name); err != nil {
+	if i.consumers, i.fidelity, i.received, err = i.b.readConsumers(ctx, i.name); err != nil {
 		return err
 	}
 	if i.info, err = i.look(ctx); err != nil {
@@ -360,7 +361,8 @@ func (i *increment) rebase(r *reading, m *streamlog.Continued) error {
 		return nil
 	}
 	was := i.dead.Within(1, i.through)
-	i.info, i.consumers, i.dead = r.as.StreamInfo, r.as.head.Consumers, deadOf(r.as.StreamInfo, r.as.dead.deleted)
+	i.info, i.consumers, i.fidelity = r.as.StreamInfo, r.as.head.Consumers, r.as.fidelity
+	i.dead = deadOf(r.as.StreamInfo, r.as.dead.deleted)
 	is := i.dead.Within(1, i.through)
 	if was.Minus(is).Len() > 0 {
 		return fmt.Errorf("%w: messages are back that were gone", streamlog.ErrUnfit)
@@ -377,7 +379,8 @@ func (i *increment) newState() archive.State {
 	return archive.State{Messages: i.want, FirstSeq: i.through + 1, LastSeq: i.info.LastSeq, Bytes: i.info.Bytes / max(i.info.Messages, 1) * i.want}
 }
 
-// fetch begins to fetch the messages of a stream from a sequence on, which are that many, in the way that the stream allows.
+// fetch begins to fetch the messages of a stream from a sequence on, in the way that the stream allows. They are that many, of which some are too many
+// to be asked for one by one; 0: none are.
 func (b *run) fetch(ctx context.Context, info *jetstream.StreamInfo, from, want uint64, gone func(uint64) bool) (way, string, error) {
 	o := jetstream.FetchOptions{IdleTimeout: b.o.IdleTimeout}
 	if info.Retention == "limits" {
@@ -520,7 +523,7 @@ func (i *increment) save(ctx context.Context, c *capture, r *reading, m *streaml
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
-			Consumers:      i.b.fidelity(head),
+			Consumers:      i.fidelity,
 			Continues:      &streamlog.ContinuationOrigin{Snapshot: i.parent.snapshot.String(), Sequence: i.through},
 		},
 	}
@@ -542,30 +545,49 @@ func headOf(info *jetstream.StreamInfo, consumers []archive.Consumer) (*archive.
 	return (&archive.Head{State: info.State, Consumers: consumers}).WithState(state)
 }
 
-// readConsumers reads the consumers of a stream where they stand, and says how many bytes that took. What a server lists does not say which
-// messages wait for an acknowledgement: where some do, a lone server is asked for the beginning of a snapshot, which does.
-func (b *run) readConsumers(ctx context.Context, stream string) (out []archive.Consumer, received uint64, err error) {
+// readConsumers reads the consumers of a stream where they stand, and says how true that is and how many bytes it took. What a server lists does not say
+// which messages wait for an acknowledgement: where some do, a lone server is asked for the beginning of a snapshot, which does from 2.15 on.
+func (b *run) readConsumers(ctx context.Context, stream string) (out []archive.Consumer, f []streamlog.ConsumerFidelity, received uint64, err error) {
 	if b.o.NoConsumers {
-		return nil, 0, nil
+		return nil, nil, 0, nil
 	}
-	consumers, err := b.conn.Consumers(ctx, stream)
+	listed, err := b.listConsumers(ctx, stream)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
-	consumers = slices.DeleteFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return jetstream.IsFetchConsumer(c.Name) })
-	lone := b.server.Cluster == ""
-	if lone && slices.ContainsFunc(consumers, func(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redelivered > 0 }) {
-		return b.consumersOfSnapshot(ctx, stream)
+	if b.server.Cluster == "" && b.server.AtLeast(2, 15) && slices.ContainsFunc(listed, waits) {
+		if out, received, err = b.consumersOfSnapshot(ctx, stream); err != nil {
+			return nil, nil, 0, err
+		}
+		return out, b.fidelity(&archive.Head{Consumers: out}), received, nil
 	}
-	for _, c := range consumers {
+	for _, c := range listed {
 		received += uint64(len(c.Raw))
 		text, err := consumerJSON(c)
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 		out = append(out, archive.Consumer{Name: c.Name, JSON: text})
+		f = append(f, streamlog.ConsumerFidelity{Name: c.Name, Fidelity: b.fidelityOf(c)})
 	}
-	return out, received, nil
+	return out, f, received, nil
+}
+
+// listConsumers lists the consumers of a stream, but for those by which backups read it.
+func (b *run) listConsumers(ctx context.Context, stream string) ([]*jetstream.ConsumerInfo, error) {
+	all, err := b.conn.Consumers(ctx, stream)
+	return slices.DeleteFunc(all, func(c *jetstream.ConsumerInfo) bool { return jetstream.IsFetchConsumer(c.Name) }), err
+}
+
+// waits says whether messages wait for the consumer's acknowledgement.
+func waits(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redelivered > 0 }
+
+// fidelityOf says how true a listed consumer's state is.
+func (b *run) fidelityOf(c *jetstream.ConsumerInfo) string {
+	if b.server.Cluster != "" || waits(c) {
+		return streamlog.FidelityAckFloor
+	}
+	return streamlog.FidelityExact
 }
 
 // consumerJSON is a consumer as a snapshot holds it. One with pending messages goes back to its floor: they are delivered again.
@@ -588,7 +610,8 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 const headChunk = 1 << 10
 
 func (b *run) consumersOfSnapshot(ctx context.Context, stream string) (out []archive.Consumer, received uint64, err error) {
-	snap, err := b.openSnapshot(ctx, stream, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: b.o.IdleTimeout})
+	of := view{StreamInfo: &jetstream.StreamInfo{Name: stream}}
+	snap, err := b.openSnapshot(ctx, of, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: b.o.IdleTimeout})
 	if err != nil {
 		return nil, 0, err
 	}

@@ -18,6 +18,7 @@ type verdict struct {
 	removed uint64 // messages of the state that did not come because the stream lost them
 	torn    string // why what came is not the stream as it was at one time; empty: it is
 	usual   bool   // the stream loses messages by its own rules all the time: a second capture will be torn like the first, and may be
+	lasting bool   // it is the server that is wrong, and will be the next time
 }
 
 // possible returns an error where what came cannot belong to the state.
@@ -26,6 +27,11 @@ func possible(state archive.State, m *streamlog.Messages) error {
 		return fmt.Errorf("received %d messages up to sequence %d of a stream that had %d up to %d", m.Count, m.Last, state.Messages, state.LastSeq)
 	}
 	return nil
+}
+
+// miscounted judges where there are more messages than the server counts, as nats-server 2.9.10 does after a purge up to a message that is gone already.
+func miscounted(state archive.State, m *streamlog.Messages) verdict {
+	return verdict{torn: fmt.Sprintf("%s came, but the server counted %d", messages(m.Count), state.Messages), lasting: true}
 }
 
 // reconcileCounts judges where only counts can be compared.

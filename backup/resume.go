@@ -69,8 +69,9 @@ func broke(err error) bool {
 // standing is how a stream stands that is captured.
 type standing struct {
 	view
-	state archive.State // of the messages that are to come, and those that came and live
-	head  *archive.Head // the consumers, which do not stand beyond the messages
+	state    archive.State // of the messages that are to come, and those that came and live
+	head     *archive.Head // the consumers, which do not stand beyond the messages
+	fidelity []streamlog.ConsumerFidelity
 }
 
 // way is one of those by which messages come.
@@ -87,7 +88,8 @@ type reading struct {
 	from  uint64 // the first sequence that may come
 	as    standing
 	way   way
-	gaps  *gaps // what did not come, or has died since
+	how   string // the first way, as users see it
+	gaps  *gaps  // what did not come, or has died since
 	meter *meter
 
 	count, last uint64 // of what came
@@ -96,6 +98,11 @@ type reading struct {
 	known       memory
 	breaks      *breaks
 	resumed     []Resumption
+
+	instead string // why a stream is read whole without the snapshot API; empty: it is not
+	lone    bool   // there is no other way, however many messages there are
+	files   *files // that the messages come from; nil: they come otherwise
+	exact   bool   // what is alive of them is the stream as it was at one time
 }
 
 func (b *run) newReading(as standing, w way, k *breaks) *reading {
@@ -127,13 +134,23 @@ func (r *reading) messages(ctx context.Context) func() (*archive.Message, error)
 
 func (r *reading) take(msg *archive.Message) error {
 	r.count, r.last = r.count+1, msg.Seq
-	if err := possible(r.as.state, &streamlog.Messages{Count: r.count - r.died, Last: r.last}); err != nil {
+	if err := possible(r.allowed(), &streamlog.Messages{Count: r.count - r.died, Last: r.last}); err != nil {
 		return err
 	}
 	r.gaps.saw(msg.Seq)
 	r.known.add(msg)
 	r.meter.add(msg)
 	return nil
+}
+
+// allowed is the state that what comes is held against. In the files of a server before 2.15 there are deleted messages as well, and such a server may
+// count wrong: there may be one of each sequence.
+func (r *reading) allowed() archive.State {
+	state := r.as.state
+	if (r.files != nil || r.lone) && state.LastSeq >= state.FirstSeq {
+		state.Messages = max(state.Messages, state.LastSeq-max(state.FirstSeq, 1)+1)
+	}
+	return state
 }
 
 func (r *reading) close() {
@@ -185,6 +202,9 @@ func (r *reading) goOn(ctx context.Context) error {
 		return errManyGaps
 	}
 	if want := now.dead.alive(span{r.last + 1, now.LastSeq}); want > 0 {
+		if r.lone {
+			want = 0
+		}
 		if r.way, _, err = r.b.fetch(ctx, now.StreamInfo, r.last+1, want, gone.Has); err != nil {
 			return err
 		}
@@ -200,7 +220,7 @@ func (r *reading) goOn(ctx context.Context) error {
 // stand asks how a stream stands: for its consumers first, so that none of them is beyond its messages.
 func (b *run) stand(ctx context.Context, name string) (s standing, err error) {
 	var consumers []archive.Consumer
-	if consumers, _, err = b.readConsumers(ctx, name); err != nil {
+	if consumers, s.fidelity, _, err = b.readConsumers(ctx, name); err != nil {
 		return s, err
 	}
 	if s.view, err = b.look(ctx, name); err != nil {

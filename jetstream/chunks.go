@@ -50,7 +50,7 @@ func (c *chunks) push(m *nats.Msg) {
 		return
 	}
 	if c.size += len(m.Data); c.size > c.limit {
-		c.setErr(fmt.Errorf("the server does not wait for answers: %d bytes are pending", c.size))
+		c.setErr(fmt.Errorf("%w: the server does not wait for answers, %d bytes are pending", ErrSlowReader, c.size))
 		return
 	}
 	c.queue = append(c.queue, m)

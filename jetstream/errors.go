@@ -38,6 +38,11 @@ var (
 	// ErrStoreFailed is a server's trouble with its own files.
 	ErrStoreFailed = errors.New("the server's storage failed")
 
+	// ErrSnapshotBusy: servers before 2.15 take one snapshot of a stream at a time.
+	ErrSnapshotBusy = errors.New("another snapshot of the stream is being taken")
+	// ErrNoSnapshots: servers before 2.15 take none of streams in memory.
+	ErrNoSnapshots = errors.New("the server takes no snapshots of such a stream")
+
 	// ErrSlowReader is why a snapshot ended whose reader took too little for too long.
 	ErrSlowReader = errors.New("snapshot was not read fast enough")
 	// ErrRestoreDropped is why a restore ended that the server gave up without a word, as it does after 5 s without data.
@@ -98,12 +103,23 @@ func (e *APIError) Is(target error) bool {
 	if inner, ok := e.innerCode(); ok {
 		return target == sentinel(inner)
 	}
-	return target == ErrStoreFailed && e.ErrCode == codeRestoreFailed && strings.Contains(e.Description, notInOrder)
+	switch target {
+	case ErrStoreFailed:
+		return e.ErrCode == codeRestoreFailed && strings.Contains(e.Description, notInOrder)
+	case ErrSnapshotBusy:
+		return e.ErrCode == codeSnapshotFailed && strings.Contains(e.Description, "snapshot in progress")
+	case ErrNoSnapshots:
+		return e.ErrCode == codeSnapshotFailed && strings.Contains(e.Description, "no impl")
+	}
+	return false
 }
 
 // notInOrder is in the description of a failed restore whose new store had messages already: a server can give it some of a stream of the same
 // name that was deleted a moment ago (see Conn.DeleteStream). Asked again, it does not.
 const notInOrder = "expected sequence does not match store"
+
+// codeSnapshotFailed is the error of a snapshot that does not begin. Only its text says why.
+const codeSnapshotFailed = 10064
 
 // codeRestoreFailed is the error of a failed restore. It wraps another, of which only the text is left.
 const codeRestoreFailed = 10062

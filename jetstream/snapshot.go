@@ -23,6 +23,8 @@ const (
 	DefaultIdleTimeout = 10 * time.Second
 	// trickleTick is how often a snapshot looks whether its server waits for an answer.
 	trickleTick = 100 * time.Millisecond
+	// hastyChunk is the size of the chunks of a server that does not wait for answers, but 10 ms with each that is beyond its window.
+	hastyChunk = 128 << 10
 )
 
 // SnapshotOptions say how a snapshot is taken. The zero value takes all of a stream, as fast as it goes.
@@ -48,6 +50,7 @@ type Snapshot struct {
 
 	conn   *Conn
 	stream string
+	hasty  bool // a server before 2.10 sends it, which does not wait for answers, and never says how it ended
 	idle   time.Duration
 	chunks *chunks
 	acks   atomic.Pointer[string] // first tokens of the subjects that answers go to
@@ -91,12 +94,16 @@ func (s *Snapshot) begin(ctx context.Context, o SnapshotOptions, window int) err
 	if err := s.listen(ctx, inbox); err != nil {
 		return err
 	}
+	size := chunkSize(o.ChunkSize, window)
+	if s.hasty = !s.conn.Server().AtLeast(2, 10); s.hasty && o.ChunkSize <= 0 {
+		size = hastyChunk
+	}
 	request, err := json.Marshal(struct {
 		Deliver     string `json:"deliver_subject"`
 		NoConsumers bool   `json:"no_consumers,omitempty"`
 		Chunk       int    `json:"chunk_size"`
 		Window      int    `json:"window_size"`
-	}{inbox, o.NoConsumers, chunkSize(o.ChunkSize, window), window})
+	}{inbox, o.NoConsumers, size, window})
 	if err != nil {
 		return err
 	}
@@ -315,6 +322,8 @@ func (s *Snapshot) end(m *nats.Msg) error {
 	case status == "204", status == "" && s.next == 1:
 		s.conn.windows.well()
 		return io.EOF
+	case status == "" && s.hasty:
+		return io.EOF // and whether that is all, the end of what it sent must say
 	case status == "":
 		return fmt.Errorf("the server ended it after %d chunks without a status", s.next-1)
 	}

@@ -23,7 +23,8 @@
 // record from its sequence to its payload, but for the lengths; its key is the SHA-256 of the stream's name, a hyphen and the block's number.
 //
 // Not every deletion is marked in the blocks, and what tells of all of them follows behind. So a snapshot is read twice: [Scan] finds out what
-// there is, and [Snapshot.Messages] reads the messages that are alive, in the order of their sequences.
+// there is, and [Snapshot.Messages] reads the messages that are alive, in the order of their sequences. One that comes only once is read by [Read],
+// which says in the end which of the messages that it gave are not alive.
 //
 // The source is nats-server 2.9 to 2.14, filestore.go. Errors of this package satisfy errors.Is for one of package archive's, or for that of the
 // reader underneath. Memory grows with the bytes that arrive, and keeps within limits.

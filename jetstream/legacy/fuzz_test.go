@@ -109,6 +109,8 @@ func FuzzSnapshot(f *testing.F) {
 			t.Fatalf("consumer: %v", err)
 		}
 		var last, n uint64
+		_, once, onceErr := readOnce(p, "S")
+		var twice strings.Builder
 		for m := s.Messages(bytes.NewReader(p), 0, 1<<62); ; n++ {
 			msg, err := m.Next()
 			if err == io.EOF {
@@ -122,6 +124,12 @@ func FuzzSnapshot(f *testing.F) {
 				t.Fatalf("message %d after %d", msg.Seq, last)
 			}
 			last = msg.Seq
+			fmt.Fprintf(&twice, "%d %d %q %q %q\n", msg.Seq, msg.Time, msg.Subject, msg.Header, msg.Payload)
+		}
+		if onceErr == nil && once != twice.String() {
+			t.Fatalf("read once: %q, read twice: %q", once, twice.String())
+		} else if onceErr != nil {
+			wantOurs(t, onceErr)
 		}
 		if s.Indexed() && n > s.Alive(0, 1<<62) {
 			t.Fatalf("%d messages, by the index %d", n, s.Alive(0, 1<<62))

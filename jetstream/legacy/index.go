@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/bits"
+	"slices"
 
 	"jetsam/jetstream/archive"
 )
@@ -32,6 +34,21 @@ func (b *block) has(seq uint64) bool {
 func (b *block) marks(seq uint64) bool {
 	n := b.dead[seq/nodeSize]
 	return n != nil && n[seq%nodeSize/64]&(1<<(seq%64)) != 0
+}
+
+// yieldMarked yields the messages from first to last that are marked as deleted, in ascending order, and says whether it was let to its end.
+func (b *block) yieldMarked(first, last uint64, yield func(from, to uint64) bool) bool {
+	for _, at := range slices.Sorted(maps.Keys(b.dead)) {
+		for i, word := range b.dead[at] {
+			for ; word != 0; word &= word - 1 {
+				seq := at*nodeSize + uint64(i*64+bits.TrailingZeros64(word))
+				if seq >= first && seq <= last && !yield(seq, seq) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // alive is how many messages from first to last the block has.

@@ -116,6 +116,37 @@ func read(p []byte, stream string) (*Snapshot, string, error) {
 	}
 }
 
+// readOnce reads a snapshot that comes only once, and gives a line for each message that is alive in the end.
+func readOnce(p []byte, stream string) (*Snapshot, string, error) {
+	s, m := Read(bytes.NewReader(p), stream, 1, 1<<62, func(uint64) bool { return false })
+	var came []uint64
+	var lines []string
+	for {
+		msg, err := m.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return s, "", err
+		}
+		came = append(came, msg.Seq)
+		lines = append(lines, fmt.Sprintf("%d %d %q %q %q\n", msg.Seq, msg.Time, msg.Subject, msg.Header, msg.Payload))
+	}
+	if len(came) > 0 {
+		for from, to := range s.Gone(1, came[len(came)-1]) {
+			for i, _ := slices.BinarySearch(came, from); i < len(came) && came[i] <= to; i++ {
+				lines[i] = ""
+			}
+		}
+	}
+	return s, strings.Join(lines, ""), nil
+}
+
+// ways are both ways to read a snapshot.
+func ways() map[string]func(p []byte, stream string) (*Snapshot, string, error) {
+	return map[string]func([]byte, string) (*Snapshot, string, error){"twice": read, "once": readOnce}
+}
+
 // versions are of the servers whose dumps there are.
 func versions(t testing.TB) (out []string) {
 	t.Helper()
@@ -138,12 +169,17 @@ func TestServersSnapshots(t *testing.T) {
 	for _, version := range versions(t) {
 		for _, stream := range streams() {
 			files, said := snapshotOf(t, version, stream)
-			s, got, err := read(tarOf(t, files), stream)
-			if err != nil {
-				t.Fatalf("%s of %s: %v", stream, version, err)
+			if p := tarOf(t, files); !IsBegin(p) || IsBegin(p[1:]) || IsBegin(p[:BeginSize-1]) {
+				t.Errorf("%s of %s begins with %q", stream, version, p[:BeginSize])
 			}
-			if n := uint64(strings.Count(said, "\n")); got != said || !s.Indexed() || s.Alive(0, 1<<62) != n || n == 0 {
-				t.Errorf("%s of %s: %d messages, %d by the index; the server has %d", stream, version, strings.Count(got, "\n"), s.Alive(0, 1<<62), n)
+			for how, read := range ways() {
+				s, got, err := read(tarOf(t, files), stream)
+				if err != nil {
+					t.Fatalf("%s of %s, read %s: %v", stream, version, how, err)
+				}
+				if n := uint64(strings.Count(said, "\n")); got != said || !s.Indexed() || s.Alive(0, 1<<62) != n || n == 0 {
+					t.Errorf("%s of %s, read %s: %d messages, %d by the index; the server has %d", stream, version, how, strings.Count(got, "\n"), s.Alive(0, 1<<62), n)
+				}
 			}
 		}
 	}
@@ -206,13 +242,62 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestGone: what is not alive are all sequences but those that are, within the bounds; what is known to be gone does not come at all.
+func TestGone(t *testing.T) {
+	for _, version := range versions(t) {
+		for _, stream := range streams() {
+			files, said := snapshotOf(t, version, stream)
+			alive := map[uint64]bool{}
+			for line := range strings.Lines(said) {
+				var seq uint64
+				fmt.Sscan(line, &seq)
+				alive[seq] = true
+			}
+			s, m := Read(bytes.NewReader(tarOf(t, files)), stream, 1, 1<<62, func(seq uint64) bool { return !alive[seq] })
+			n := 0
+			for ; ; n++ {
+				msg, err := m.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil || !alive[msg.Seq] {
+					t.Fatalf("%s of %s: %v, %v", stream, version, msg, err)
+				}
+			}
+			if n != len(alive) {
+				t.Errorf("%s of %s: %d messages of %d", stream, version, n, len(alive))
+			}
+			next := uint64(3)
+			for from, to := range s.Gone(3, 150) {
+				for ; next < from; next++ {
+					if !alive[next] {
+						t.Errorf("%s of %s: %d is not alive", stream, version, next)
+					}
+				}
+				for ; next <= to; next++ {
+					if alive[next] || next > 150 {
+						t.Errorf("%s of %s: %d is alive, or out of bounds", stream, version, next)
+					}
+				}
+			}
+			for ; next <= 150; next++ {
+				if !alive[next] {
+					t.Errorf("%s of %s: %d is not alive", stream, version, next)
+				}
+			}
+		}
+	}
+}
+
 // TestWithoutIndex: what the blocks say of deletions is known without an index, and that it is not all is told.
 func TestWithoutIndex(t *testing.T) {
 	files, said := snapshotOf(t, "2.14.9", "DELETES")
 	files = slices.DeleteFunc(files, func(f entry) bool { return f.name == "msgs/index.db" })
-	s, got, err := read(tarOf(t, files), "DELETES")
-	if err != nil || s.Indexed() || got != said {
-		t.Errorf("%d messages of %d, indexed %v, %v", strings.Count(got, "\n"), strings.Count(said, "\n"), s.Indexed(), err)
+	for how, read := range ways() {
+		s, got, err := read(tarOf(t, files), "DELETES")
+		if err != nil || s.Indexed() || got != said {
+			t.Errorf("read %s: %d messages of %d, indexed %v, %v", how, strings.Count(got, "\n"), strings.Count(said, "\n"), s.Indexed(), err)
+		}
 	}
 }
 
@@ -268,9 +353,11 @@ func TestRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			files, _ := snapshotOf(t, "2.14.9", "CONSUMED")
-			_, _, err := read(tarOf(t, c.change(files)), "CONSUMED")
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("error %v, want %v, %q", err, c.want, c.says)
+			p := tarOf(t, c.change(files))
+			for how, read := range ways() {
+				if _, _, err := read(p, "CONSUMED"); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("read %s: error %v, want %v, %q", how, err, c.want, c.says)
+				}
 			}
 		})
 	}
@@ -284,9 +371,11 @@ func TestRefuses(t *testing.T) {
 func TestPrefixes(t *testing.T) {
 	files, _ := snapshotOf(t, "2.14.9", "QUEUE")
 	whole := tarOf(t, files)
-	for n := range whole {
-		if _, _, err := read(whole[:n], "QUEUE"); !errors.Is(err, archive.ErrTruncated) {
-			t.Fatalf("%d of %d bytes: %v", n, len(whole), err)
+	for how, read := range ways() {
+		for n := range whole {
+			if _, _, err := read(whole[:n], "QUEUE"); !errors.Is(err, archive.ErrTruncated) {
+				t.Fatalf("%d of %d bytes, read %s: %v", n, len(whole), how, err)
+			}
 		}
 	}
 }

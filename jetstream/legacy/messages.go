@@ -11,6 +11,8 @@ import (
 // Messages reads the messages of a snapshot from first to last. Its errors are final.
 type Messages struct {
 	s           *Snapshot
+	scan        *scan                 // finds out what there is meanwhile; nil: that is known
+	gone        func(seq uint64) bool // says what is known to be deleted, where scan is set
 	first, last uint64
 	end         *ending
 	tar         *tar.Reader
@@ -29,10 +31,20 @@ func (s *Snapshot) Messages(r io.Reader, first, last uint64) *Messages {
 	return &Messages{s: s, first: max(first, 1), last: last, end: end, tar: tar.NewReader(end)}
 }
 
+// Read reads the snapshot of a stream, a plain tar, once: for one that does not come a second time. Its messages are those from first to last of the
+// blocks, but for those that are marked as deleted before they come, and those that gone says. When Next has returned io.EOF, the snapshot is what Scan
+// would return, and which of the messages are deleted after all is in Snapshot.Gone.
+func Read(r io.Reader, stream string, first, last uint64, gone func(seq uint64) bool) (*Snapshot, *Messages) {
+	scan := newScan(stream)
+	m := scan.s.Messages(r, first, last)
+	m.scan, m.gone = scan, gone
+	return scan.s, m
+}
+
 // Next returns the next message, and io.EOF after the last. The message and its slices are valid until the next call. The checksum of every
 // record is compared, also of those that are not alive.
 func (m *Messages) Next() (*archive.Message, error) {
-	if m.err == nil && !m.s.Indexed() {
+	if m.err == nil && m.scan == nil && !m.s.Indexed() {
 		m.err = m.s.tooMany
 	}
 	for m.err == nil {
@@ -57,6 +69,9 @@ func (m *Messages) nextRecord() (record, error) {
 		if m.block > 0 {
 			r, err := m.records.next()
 			if err == nil {
+				if m.scan != nil {
+					m.scan.note(&r)
+				}
 				return r, nil
 			}
 			if err != io.EOF {
@@ -73,10 +88,7 @@ func (m *Messages) nextBlock() error {
 	for {
 		h, err := m.tar.Next()
 		if err == io.EOF {
-			if err := m.end.check(); err != nil {
-				return err
-			}
-			return io.EOF
+			return m.complete()
 		}
 		if err != nil {
 			return tarError(err)
@@ -85,14 +97,49 @@ func (m *Messages) nextBlock() error {
 		if err != nil {
 			return err
 		}
-		if number, suffix, _ := f.block(); suffix == blockSuffix {
-			m.block, m.alive = number, nil
-			if m.s.Indexed() {
-				m.alive = m.s.index.blocks[number]
+		if m.scan != nil {
+			m.scan.date(f)
+		}
+		number, suffix, _ := f.block()
+		switch {
+		case suffix == blockSuffix:
+			return m.begin(f, number)
+		case m.scan != nil:
+			if err := m.scan.file(f); err != nil {
+				return fmt.Errorf("file %q: %w", abridge(h.Name), tarError(err))
 			}
-			return m.records.reset(f, m.s.Stream, number)
 		}
 	}
+}
+
+// begin begins with a block.
+func (m *Messages) begin(f *file, number uint64) error {
+	m.block, m.alive = number, nil
+	if m.s.Indexed() {
+		m.alive = m.s.index.blocks[number]
+	}
+	if m.scan != nil {
+		if err := m.scan.follows(number); err != nil {
+			return err
+		}
+	}
+	return m.records.reset(f, m.s.Stream, number)
+}
+
+// complete is io.EOF where the tar has an end.
+func (m *Messages) complete() error {
+	if err := m.end.check(); err != nil {
+		return err
+	}
+	if m.scan != nil {
+		if err := m.scan.finish(); err != nil {
+			return err
+		}
+		if !m.s.Indexed() && m.s.tooMany != nil {
+			return m.s.tooMany
+		}
+	}
+	return io.EOF
 }
 
 // wants says whether a record is a message that is alive and within the bounds.
@@ -100,6 +147,8 @@ func (m *Messages) wants(r *record) bool {
 	switch {
 	case r.gone, r.seq < m.first, r.seq > m.last:
 		return false
+	case m.scan != nil:
+		return !m.s.dead.marks(r.seq) && !m.gone(r.seq)
 	case m.s.Indexed():
 		return m.alive.has(r.seq)
 	}

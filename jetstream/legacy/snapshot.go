@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -29,6 +31,12 @@ const (
 	indexSuffix   = ".idx"
 	subjectSuffix = ".fss" // which subjects a block has, of 2.9
 )
+
+// BeginSize is how many bytes IsBegin needs.
+const BeginSize = 512
+
+// IsBegin says whether p is the beginning of a tar.
+func IsBegin(p []byte) bool { return len(p) >= BeginSize && string(p[257:262]) == "ustar" }
 
 // Snapshot is what there is in a snapshot beside its messages.
 type Snapshot struct {
@@ -59,10 +67,37 @@ func (s *Snapshot) Alive(first, last uint64) (n uint64) {
 	return n
 }
 
+// Gone yields the sequences from first to last that are not alive, as runs in ascending order: as the index has it, or without one, those that the
+// blocks tell of.
+func (s *Snapshot) Gone(first, last uint64) iter.Seq2[uint64, uint64] {
+	blocks := []*block{{first: first, last: last, dead: s.dead.dead}}
+	if s.Indexed() {
+		blocks = slices.SortedFunc(maps.Values(s.index.blocks), func(a, b *block) int { return cmp.Compare(a.first, b.first) })
+	}
+	return func(yield func(uint64, uint64) bool) {
+		next := first
+		for _, b := range blocks {
+			if b.first > b.last || b.last < next || next > last {
+				continue
+			}
+			if b.first > next && !yield(next, min(b.first-1, last)) || !b.yieldMarked(max(next, b.first), min(b.last, last), yield) {
+				return
+			}
+			if b.last >= last {
+				return
+			}
+			next = b.last + 1
+		}
+		if next <= last {
+			yield(next, last)
+		}
+	}
+}
+
 // Scan reads the snapshot of a stream, a plain tar, to its end.
 func Scan(r io.Reader, stream string) (*Snapshot, error) {
-	s := &scan{s: &Snapshot{Stream: stream}, consumers: map[string]*consumer{}, dead: &index{}, room: archive.MaxHead}
-	if err := eachFile(r, s.file); err != nil {
+	s := newScan(stream)
+	if err := eachFile(r, s.take); err != nil {
 		return nil, err
 	}
 	if err := s.finish(); err != nil {
@@ -209,15 +244,30 @@ type scan struct {
 	room      int    // for what consumers are made of
 }
 
-func (s *scan) file(f *file) (err error) {
+func newScan(stream string) *scan {
+	return &scan{s: &Snapshot{Stream: stream}, consumers: map[string]*consumer{}, dead: &index{}, room: archive.MaxHead}
+}
+
+func (s *scan) take(f *file) error {
+	s.date(f)
+	if number, suffix, _ := f.block(); suffix == blockSuffix {
+		return s.block(f, number)
+	}
+	return s.file(f)
+}
+
+// date dates the snapshot by its files.
+func (s *scan) date(f *file) {
 	if f.ModTime.After(s.s.Taken) {
 		s.s.Taken = f.ModTime
 	}
+}
+
+// file takes a file that is no block.
+func (s *scan) file(f *file) error {
 	switch number, suffix, _ := f.block(); {
 	case f.base == errorsName:
 		return s.failed(f)
-	case suffix == blockSuffix:
-		return s.block(f, number)
 	case suffix == indexSuffix:
 		p, err := f.read(maxIndex)
 		if err != nil {
@@ -257,10 +307,9 @@ func (s *scan) failed(f *file) error {
 
 // block looks for deletions in a block.
 func (s *scan) block(f *file, number uint64) error {
-	if number <= s.last && s.last > 0 {
-		return fmt.Errorf("%w: block %d after block %d", archive.ErrOrder, number, s.last)
+	if err := s.follows(number); err != nil {
+		return err
 	}
-	s.last = number
 	if err := s.blocks.reset(f, "", number); err != nil {
 		return err
 	}
@@ -272,9 +321,23 @@ func (s *scan) block(f *file, number uint64) error {
 		if err != nil {
 			return err
 		}
-		if r.gone && s.s.tooMany == nil {
-			s.s.tooMany = s.dead.markOne(&s.s.dead, r.seq)
-		}
+		s.note(&r)
+	}
+}
+
+// follows wants blocks in the order of their numbers.
+func (s *scan) follows(number uint64) error {
+	if number <= s.last && s.last > 0 {
+		return fmt.Errorf("%w: block %d after block %d", archive.ErrOrder, number, s.last)
+	}
+	s.last = number
+	return nil
+}
+
+// note notes a deletion that a record tells of.
+func (s *scan) note(r *record) {
+	if r.gone && s.s.tooMany == nil {
+		s.s.tooMany = s.dead.markOne(&s.s.dead, r.seq)
 	}
 }
 
@@ -301,7 +364,7 @@ func (s *scan) consumer(f *file) error {
 	}
 	if f.base != stateName {
 		err := c.meta.take(f)
-		return errors.Join(err, s.take(len(name)+len(c.meta.text)))
+		return errors.Join(err, s.spend(len(name)+len(c.meta.text)))
 	}
 	p, err := f.read(maxConsumerState)
 	if err != nil {
@@ -312,11 +375,11 @@ func (s *scan) consumer(f *file) error {
 		return err
 	}
 	c.state = state.json()
-	return s.take(len(c.state))
+	return s.spend(len(c.state))
 }
 
-// take takes n bytes of the room for consumers.
-func (s *scan) take(n int) error {
+// spend takes n bytes of the room for consumers.
+func (s *scan) spend(n int) error {
 	if s.room -= n; s.room < 0 {
 		return fmt.Errorf("%w: consumers of more than %d bytes", archive.ErrLimit, archive.MaxHead)
 	}

@@ -31,6 +31,7 @@ type backedUpReport struct {
 	Resumed     []resumedReport `json:"resumed,omitempty"`        // where it broke off and went on
 	Recreated   string          `json:"recreated,omitempty"`      // that it is not the stream which an earlier snapshot holds under its name
 	Way         string          `json:"way,omitempty"`            // how its messages came: snapshot, consumer, get or none
+	Instead     string          `json:"no_snapshot,omitempty"`    // why it was read whole without the server's snapshot API
 	New         uint64          `json:"new_messages"`             // that came
 	Received    uint64          `json:"bytes_received"`           // from the server, about
 	Parent      string          `json:"continues_from,omitempty"` // the snapshot that it goes on from
@@ -80,7 +81,7 @@ func newBackupReport(res *backup.Result) *backupReport {
 		report := backedUpReport{
 			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
 			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Recreated: s.Recreated, Seconds: s.Took.Seconds(),
-			Way: s.Way, New: s.New, Received: s.Received, Through: s.Through, Whole: s.Whole, Unchanged: s.Unchanged,
+			Way: s.Way, Instead: s.Instead, New: s.New, Received: s.Received, Through: s.Through, Whole: s.Whole, Unchanged: s.Unchanged,
 		}
 		for _, x := range s.Resumed {
 			report.Resumed = append(report.Resumed, resumedReport(x))
@@ -147,6 +148,7 @@ func (p *program) backupCommand() *cli.Command {
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.StringFlag{Name: "mode", Value: "auto", Usage: "`MODE` full reads every stream whole, incremental none, auto what is less work"},
 			&cli.BoolFlag{Name: "skip-if-unchanged", DisableDefaultText: true, Usage: "save no snapshot where the one before holds all of it"},
+			&cli.BoolFlag{Name: "allow-unsafe-snapshot", DisableDefaultText: true, Usage: "take the server's snapshot also where that of an old server harms the stream"},
 			concurrencyFlag("capture `N` streams"),
 			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of now"},
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be backed up, and stop there"},
@@ -185,7 +187,7 @@ func (p *program) backupOptions(c *cli.Context) (backup.Options, error) {
 	if o.Concurrency, err = concurrency(c); err != nil {
 		return o, err
 	}
-	o.SkipSame = c.Bool("skip-if-unchanged")
+	o.SkipSame, o.Unsafe = c.Bool("skip-if-unchanged"), c.Bool("allow-unsafe-snapshot")
 	switch mode := c.String("mode"); mode {
 	case "auto":
 	case "full", "incremental":
@@ -325,15 +327,27 @@ func (p *program) tellWay(s backup.StreamResult) {
 	case s.Damaged:
 		p.out.warn("stream %s was read whole, because what earlier snapshots hold of it is damaged: %s\nthis snapshot may need the same damaged data: see `jetsam check --read-data`", s.Name, s.Whole)
 	case s.Whole != "":
-		p.out.detail("stream %s was read whole, %s: %s", s.Name, formatSize(s.Received), s.Whole)
+		p.out.detail("stream %s was read whole, %s%s: %s", s.Name, formatSize(s.Received), wayOf(s), s.Whole)
 	case s.Parent == (storage.ID{}):
-		p.out.detail("stream %s was read whole, %s", s.Name, formatSize(s.Received))
+		p.out.detail("stream %s was read whole, %s%s", s.Name, formatSize(s.Received), wayOf(s))
 	case s.Way == backup.WayNone:
 		p.out.detail("stream %s goes on from snapshot %s at sequence %d; nothing new, %s received", s.Name, s.Parent.Short(), s.Through, formatSize(s.Received))
 	default:
 		p.out.detail("stream %s goes on from snapshot %s at sequence %d: %s new, by %s, %s received",
-			s.Name, s.Parent.Short(), s.Through, plural(s.New, "message"), map[string]string{backup.WayConsumer: "a consumer", backup.WayGet: "asking for each"}[s.Way], formatSize(s.Received))
+			s.Name, s.Parent.Short(), s.Through, plural(s.New, "message"), wayInWords(s.Way), formatSize(s.Received))
 	}
+}
+
+// wayOf says by what way a stream was read whole, where that is not the server's snapshot, and why.
+func wayOf(s backup.StreamResult) string {
+	if s.Instead == "" {
+		return ""
+	}
+	return fmt.Sprintf(", by %s (%s)", wayInWords(s.Way), s.Instead)
+}
+
+func wayInWords(way string) string {
+	return map[string]string{backup.WayConsumer: "a consumer", backup.WayGet: "asking for each"}[way]
 }
 
 // partialBackup is the error of a run that saved a snapshot, but not all of what was asked for.
