@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"net"
-	"strconv"
 	"strings"
 )
 
@@ -31,30 +30,6 @@ func (c *Conn) Server() ServerInfo {
 	_, host, _ := strings.Cut(s.URL, "://")
 	if s.Host, _, _ = net.SplitHostPort(host); s.Host == "" {
 		s.Host = host
-	}
-	return s
-}
-
-// AtLeast reports whether the server's version is major.minor or later. Pre-releases of a version count as that version.
-func (s ServerInfo) AtLeast(major, minor int) bool {
-	v := strings.SplitN(strings.TrimPrefix(s.Version, "v"), ".", 3)
-	if len(v) < 2 {
-		return false
-	}
-	gotMajor, err := strconv.Atoi(v[0])
-	if err != nil {
-		return false
-	}
-	gotMinor, err := strconv.Atoi(leadingDigits(v[1]))
-	if err != nil {
-		return false
-	}
-	return gotMajor > major || gotMajor == major && gotMinor >= minor
-}
-
-func leadingDigits(s string) string {
-	if i := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		return s[:i]
 	}
 	return s
 }

@@ -43,9 +43,15 @@ const (
 	heldHeader = "Jetsam-TTL"
 )
 
+// holdsTTL says whether messages are kept from expiring by themselves. In files of a store, a server looks for what has expired only where the stream
+// has it expire (nats-server 2.11 to 2.14, recoverTTLState).
+func (p *Plan) holdsTTL(s *StreamPlan) bool {
+	return !p.Options.Target.ApplyLimits && (!p.older || s.config.AllowMessageTTL)
+}
+
 // held yields next's messages, and those whose Nats-TTL has passed, or soon will have, with that field under another name.
-func (p *Plan) held(next func() (*archive.Message, error)) func() (*archive.Message, error) {
-	if p.Options.Target.ApplyLimits {
+func (p *Plan) held(s *StreamPlan, next func() (*archive.Message, error)) func() (*archive.Message, error) {
+	if !p.holdsTTL(s) {
 		return next
 	}
 	limit := p.holdUntil()

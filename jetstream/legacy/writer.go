@@ -19,6 +19,8 @@ const (
 	// maxSpan is how many sequences a block may span: servers take four bytes of memory for each of them, whether there is a message or not, when
 	// they read it (nats-server 2.10 to 2.14, indexCacheBuf).
 	maxSpan = 1 << 20
+	// MaxMarks is how many missing sequences may be marked in all. Servers remember each of them.
+	MaxMarks = 20_000_000
 	// maxGap is how many missing sequences a block may have in one place.
 	maxGap = 8 << 10
 	// MaxRecord is the largest record that servers read, in bytes: they cut a block off in front of a larger one (nats-server 2.9 to 2.14, rlBadThresh).
@@ -45,6 +47,7 @@ type Writer struct {
 	hash        hash.Hash
 	block       []byte
 	first, last uint64 // sequences of the block
+	marks       uint64 // in all blocks
 	err         error
 }
 
@@ -127,12 +130,26 @@ func (w *Writer) Message(m *archive.Message) error {
 			return err
 		}
 	}
-	for seq := w.last + 1; !w.unmarked && seq < m.Seq; seq++ {
-		w.record(seq|erased, m.Time, nil, nil, nil)
+	if err := w.mark(m); err != nil {
+		return err
 	}
 	w.record(m.Seq, m.Time, m.Subject, m.Header, m.Payload)
 	w.last = m.Seq
 	return nil
+}
+
+// mark marks what is missing between the message before and m.
+func (w *Writer) mark(m *archive.Message) error {
+	if w.unmarked {
+		return nil
+	}
+	if w.marks += m.Seq - w.last - 1; w.marks > MaxMarks {
+		w.err = fmt.Errorf("%w: more than %d sequences are missing between messages", archive.ErrLimit, MaxMarks)
+	}
+	for seq := w.last + 1; seq < m.Seq && w.err == nil; seq++ {
+		w.record(seq|erased, m.Time, nil, nil, nil)
+	}
+	return w.err
 }
 
 func (w *Writer) admit(m *archive.Message, size int) error {
