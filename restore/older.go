@@ -1,14 +1,11 @@
 package restore
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
@@ -38,7 +35,7 @@ func (p *Plan) simplify(s *StreamPlan) error {
 	if err != nil {
 		return err
 	}
-	if len(u.stream)+len(u.consumers) > 0 && !p.Options.Target.DropUnsupported {
+	if len(u.stream)+len(u.consumers) > 0 && !p.Options.Target.DropUnsupported && p.conn != nil {
 		s.conflict("restore to a newer server, or without that with --drop-unsupported"+u.means(": "),
 			"servers of %v do not know what its configuration says: %s", p.release, u)
 		return nil
@@ -121,7 +118,7 @@ func (u *unsupported) means(before string) string {
 }
 
 // checkOlder finds what servers before 2.15 cannot hold of a stream.
-func (p *Plan) checkOlder(s *StreamPlan) {
+func (p *Plan) checkOlder(s *StreamPlan) error {
 	if p.release.Before(2, 9) {
 		s.conflict("restore to nats-server 2.9 or newer", "the server is of release %v, which nobody has tried", p.release)
 	}
@@ -131,42 +128,47 @@ func (p *Plan) checkOlder(s *StreamPlan) {
 	if s.config.Storage == "memory" {
 		s.conflict("restore it with --storage file", "it is kept in memory, and servers before 2.15 restore such a stream without its messages; this one is of %v", p.release)
 	}
-	if largest := s.largest(); legacy.RecordSize(1, int(largest)) > legacy.MaxRecord && !s.log.held.Document.Jetsam.Estimated && !s.isCut() {
+	if largest := s.largest(); tooLarge(largest) && !s.log.held.Document.Jetsam.Estimated && !s.isCut() {
 		s.conflict("restore it to nats-server 2.15 or newer", "its largest message has %d bytes, and servers before 2.15 do not read those of more than %d from their store; this one is of %v",
 			largest, legacy.MaxRecord-legacy.RecordSize(1, 0), p.release)
 	}
+	if p.release.Before(2, 10) {
+		return p.checkFilters(s)
+	}
+	return nil
 }
 
-// sendFiles passes on the stream as the files of a store: the counterpart of sendAll. created is what the stream says of when it was created; zero: when
-// it is restored. Where unmarked is set, servers before 2.10 do not find all that is in the files.
-func (f *outflow) sendFiles(ctx context.Context, out io.Writer, config []byte, created time.Time, unmarked bool) error {
-	plain := bufio.NewWriterSize(writerFunc(func(p []byte) (int, error) { return len(p), f.write(out, p) }), batchSize)
-	w, err := legacy.NewWriter(plain, legacy.About{
-		Stream: f.s.Name, Config: config, Created: created, Taken: time.Unix(0, f.s.head.StateTime), Unmarked: unmarked,
-	})
-	if err != nil {
-		return err
+// checkFilters finds consumers that filter by what the stream does not listen to, as those of a stream under another name do. Servers of 2.9 refuse the
+// stream for them, but where it copies from others.
+func (p *Plan) checkFilters(s *StreamPlan) error {
+	if s.config.Mirror != nil || len(s.config.Sources) > 0 {
+		return nil
 	}
-	for _, c := range f.s.head.Consumers {
-		if err := w.Consumer(c); err != nil {
-			return err
+	for _, c := range s.head.Consumers {
+		state, err := archive.ParseConsumer(c.JSON)
+		if err != nil {
+			return fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
+		}
+		for _, filter := range state.FilterSubjects {
+			if !slices.ContainsFunc(subjectsOf(s.Name, s.config), func(subject string) bool {
+				return jetstream.SubjectMatches(subject, []byte(filter)) || jetstream.SubjectMatches(filter, []byte(subject))
+			}) {
+				s.conflict("let it listen to that with --subjects, or leave consumers out with --no-consumers",
+					"its consumer %s filters by %q, which the stream will not listen to, and servers of %v refuse that", c.Name, filter, p.release)
+				return nil
+			}
 		}
 	}
-	if err := f.eachMessage(ctx, w.Message); err != nil {
-		return err
-	}
-	if err := w.Close(f.s.state.LastSeq, f.s.state.LastTime); err != nil {
-		return err
-	}
-	return plain.Flush()
+	return nil
 }
 
-type writerFunc func(p []byte) (int, error)
+// tooLarge says whether a message of so many bytes is more than servers before 2.15 read from their store.
+func tooLarge(bytes int64) bool {
+	return bytes > int64(legacy.MaxRecord-legacy.RecordSize(1, 0))
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// readBackFiles reads a stream back from a server before 2.15, which makes no archives: message by message, and the consumers as it reports them.
-func (v *verification) readBackFiles(ctx context.Context) error {
+// askBack reads a stream back from a server before 2.15, which makes no archives: message by message, and the consumers as it reports them.
+func (v *verification) askBack(ctx context.Context) error {
 	s := v.s
 	info, err := v.p.conn.Stream(ctx, s.Name)
 	if err != nil {

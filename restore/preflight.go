@@ -57,11 +57,13 @@ func (p *Plan) check(ctx context.Context, s *StreamPlan, taken []claim) error {
 		s.checkUpdate(p.Options, time.Now())
 	case Create, Replace:
 		s.checkMessages(p.conn.Server())
-		if p.older {
-			p.checkOlder(s)
-		}
 		p.warn(s, time.Now())
 		p.tellGaps(s)
+		if p.older {
+			if err := p.checkOlder(s); err != nil {
+				return err
+			}
+		}
 	}
 	s.checkSubjects(taken)
 	s.checkPlace(p.conn.Server())

@@ -1,11 +1,14 @@
 package tests
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 	conn "jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
+	"jetsam/streamlog"
 )
 
 // What older servers got is asked of them, message by message and consumer by consumer, and compared with what a server of 2.15 says of its own.
@@ -132,4 +136,157 @@ func TestRestoreToOldServers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// restoreOlder restores streams of the newest snapshot to an older server, verified; all must succeed.
+func restoreOlder(t testing.TB, dst *source, r *repo.Repo, o restore.Options) *restore.Result {
+	t.Helper()
+	o.Verify = true
+	p, err := planInto(t, connectOld(t, dst), r, o)
+	must(t, err)
+	res, err := p.Run(t.Context())
+	must(t, err)
+	for _, f := range res.Failed() {
+		t.Fatal(f.Err)
+	}
+	return res
+}
+
+// wantOlderConflict wants the restore to an older server to be refused for that, and nothing to be there afterwards.
+func wantOlderConflict(t testing.TB, dst *source, r *repo.Repo, o restore.Options, says ...string) {
+	t.Helper()
+	var conflict *restore.ConflictError
+	_, err := planInto(t, connectOld(t, dst), r, o)
+	if !errors.As(err, &conflict) {
+		t.Errorf("%v: want a conflict that says %q", err, says)
+		return
+	}
+	for _, text := range says {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%v: it does not say %q", err, text)
+		}
+	}
+}
+
+func selectOf(names ...string) streamlog.Selection { return streamlog.Selection{Names: names} }
+
+// TestRestoreToOldServersRefuses: what an older server cannot hold is named, and refused before anything is sent.
+func TestRestoreToOldServersRefuses(t *testing.T) {
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{MaxPayload: 34 << 20})
+	src.create(t, jetstream.StreamConfig{Name: "MEMORY", Subjects: []string{"m"}, Storage: jetstream.MemoryStorage})
+	src.create(t, jetstream.StreamConfig{Name: "FIELDS", Subjects: []string{"f"}, AllowMsgTTL: true, AllowAtomicPublish: true, Compression: jetstream.S2Compression})
+	st := src.create(t, jetstream.StreamConfig{Name: "WATCHED", Subjects: []string{"w.*"}})
+	until := time.Now().Add(time.Hour)
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name, FilterSubjects: []string{"w.1", "w.2"}, PauseUntil: &until})
+		must(t, err)
+	}
+	src.create(t, jetstream.StreamConfig{Name: "HUGE", Subjects: []string{"h"}, Storage: jetstream.MemoryStorage}) // files do not take it on any server
+	_, err := src.js.Publish(t.Context(), "h", make([]byte, 33<<20))
+	must(t, err)
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	for version, program := range servers {
+		dst := startOld(t, program, "}\nmax_payload: 64MB\n#")
+		release := "of " + version[:strings.LastIndex(version, ".")]
+		wantOlderConflict(t, dst, r, restore.Options{Selection: selectOf("MEMORY")}, "MEMORY", release, "--storage file")
+		wantOlderConflict(t, dst, r, restore.Options{Selection: selectOf("HUGE"), Target: restore.Target{Storage: "file"}}, "34603008 bytes", release)
+		fields, watched := []string{"allow_atomic (since 2.12)", "--drop-unsupported", "batches of messages"}, []string{}
+		switch release {
+		case "of 2.9":
+			fields = append(fields, "compression (since 2.10)", "allow_msg_ttl (since 2.11)", "messages with a Nats-TTL do not expire")
+			watched = []string{"filter_subjects (since 2.10) of consumer a, b, c and 2 more", "it delivers all messages", "pause_until"}
+		case "of 2.10":
+			fields = append(fields, "allow_msg_ttl (since 2.11)")
+			watched = []string{"pause_until (since 2.11) of consumer a, b, c and 2 more", "it delivers at once"}
+		case "of 2.12", "of 2.14":
+			fields = nil
+		}
+		if fields != nil {
+			for _, o := range []restore.Options{{}, {Parts: restore.ConfigOnly}} {
+				o.Selection = selectOf("FIELDS")
+				wantOlderConflict(t, dst, r, o, fields...)
+			}
+		}
+		if len(watched) > 0 {
+			wantOlderConflict(t, dst, r, restore.Options{Selection: selectOf("WATCHED")}, watched...)
+			restoreOlder(t, dst, r, restore.Options{Selection: selectOf("WATCHED"), NoConsumers: true})
+		}
+		o := restore.Options{Selection: selectOf("FIELDS"), Target: restore.Target{DropUnsupported: true}}
+		restoreOlder(t, dst, r, o)
+		o.Existing, o.Save = restore.ReplaceExisting, func(context.Context, string) (string, error) { return "", errors.New("it was replaced") }
+		wantOlderConflict(t, dst, r, o, "cannot make the copy", release)
+		for name := range dst.js.StreamNames(t.Context()).Name() {
+			if name != "FIELDS" && name != "WATCHED" {
+				t.Errorf("%s: stream %s is there", version, name)
+			}
+		}
+	}
+}
+
+// TestRestoreToOldServersCut restores parts of streams under other names, and streams in parts.
+func TestRestoreToOldServersCut(t *testing.T) {
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{})
+	fillConsumed(t, src)
+	for _, f := range oldStreams() {
+		if f.stream == "KV_old" || f.stream == "DELETES" {
+			f.fill(t, src)
+		}
+	}
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	was := asked(t, src, "CONSUMED")
+	for version, program := range servers {
+		dst := startOld(t, program, "")
+		as := restore.Options{Selection: selectOf("CONSUMED"), Cut: restore.Cut{UntilSeq: 25}, Target: restore.Target{As: "UNTIL"}}
+		if strings.HasPrefix(version, "2.9.") {
+			wantOlderConflict(t, dst, r, as, `consumer filtered filters by "consumed.1"`)
+			as.NoConsumers = true
+		}
+		cut := restoreOlder(t, dst, r, as).Streams[0]
+		if got := asked(t, dst, "UNTIL"); cut.Messages != 25 || got != strings.Join(strings.SplitAfter(was, "\n")[:25], "") {
+			t.Errorf("%s: %d messages up to 25:\n%s", version, cut.Messages, got)
+		}
+		ack, err := dst.js.Publish(t.Context(), "UNTIL", nil)
+		if err != nil || ack.Sequence != 26 {
+			t.Errorf("%s: behind the cut: %v, %v", version, ack, err)
+		}
+		restoreOlder(t, dst, r, restore.Options{Selection: selectOf("CONSUMED"), Cut: restore.Cut{Subjects: []string{"consumed.1"}}, Target: restore.Target{As: "SOME", Subjects: []string{"consumed.>"}}})
+		if got := asked(t, dst, "SOME"); strings.Count(got, "\n") != 30 || strings.Contains(got, "consumed.0") {
+			t.Errorf("%s: of one subject:\n%s", version, got)
+		}
+		restoreOlder(t, dst, r, restore.Options{Selection: selectOf("KV_old"), Target: restore.Target{As: "KV_new"}})
+		kv, err := dst.js.KeyValue(t.Context(), "new")
+		must(t, err)
+		if e, err := kv.Get(t.Context(), "key.1"); err != nil || string(e.Value()) != string(text(111)) {
+			t.Errorf("%s: in the bucket: %v, %v", version, e, err)
+		}
+		must(t, dst.js.DeleteStream(t.Context(), "SOME")) // which listens to the same
+		partsOnOldServer(t, dst, r, src)
+	}
+}
+
+// partsOnOldServer brings a configuration, then consumers, then another configuration.
+func partsOnOldServer(t *testing.T, dst *source, r *repo.Repo, src *source) {
+	t.Helper()
+	restoreOlder(t, dst, r, restore.Options{Selection: selectOf("DELETES"), Parts: restore.ConfigOnly, Target: restore.Target{As: "EMPTY"}})
+	if n := dst.messages(t, "EMPTY"); n != 0 {
+		t.Errorf("%d messages with --config-only", n)
+	}
+	restoreOlder(t, dst, r, restore.Options{Selection: selectOf("CONSUMED"), NoConsumers: true})
+	restoreOlder(t, dst, r, restore.Options{Selection: selectOf("CONSUMED"), Parts: restore.ConsumersOnly})
+	if got, want := reported(t, dst, "CONSUMED"), reported(t, src, "CONSUMED"); len(got) != len(want)-1 { // one is ephemeral
+		t.Errorf("consumers %v, of %v", got, want)
+	}
+	changed := json.RawMessage(`{"subjects":["deletes","more"],"retention":"limits","max_consumers":-1,"max_msgs":-1,"max_bytes":-1,"discard":"old","storage":"file","num_replicas":1,"description":"changed"}`)
+	restoreOlder(t, dst, r, restore.Options{Selection: selectOf("DELETES")})
+	restoreOlder(t, dst, r, restore.Options{Selection: selectOf("DELETES"), Existing: restore.UpdateExisting, Target: restore.Target{Config: changed}})
+	info, err := dst.js.Stream(t.Context(), "DELETES")
+	must(t, err)
+	if c := info.CachedInfo().Config; c.Description != "changed" || asked(t, dst, "DELETES") != asked(t, src, "DELETES") {
+		t.Errorf("updated: %+v", c)
+	}
+	must(t, dst.js.DeleteStream(t.Context(), "DELETES"))
 }
