@@ -25,8 +25,7 @@ func (p *Plan) simplifyExport(s *StreamPlan) error {
 	if _, u.stream, err = oldest.KnownOfStream(s.wanted); err != nil {
 		return fmt.Errorf("stream %s: %w", s.Source, err)
 	}
-	old := &Plan{release: oldest}
-	if _, err := old.simplifyConsumers(s, u); err != nil {
+	if _, err := (&Plan{release: oldest}).simplifyConsumers(s, u); err != nil {
 		return err
 	}
 	if len(u.stream)+len(u.consumers) > 0 {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,9 +71,36 @@ func (p *Plan) simplifyConsumers(s *StreamPlan, u *unsupported) ([]archive.Consu
 			return nil, fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
 		}
 		u.add(c.Name, unknown)
+		if known, err = p.keepInFile(s, c, known); err != nil {
+			return nil, err
+		}
 		consumers[i] = c.WithConfig(known)
 	}
 	return consumers, nil
+}
+
+// keepInFile has a consumer that is kept in memory kept in a file, or makes it a conflict: where it stands, servers before 2.15 restore from files alone.
+func (p *Plan) keepInFile(s *StreamPlan, c archive.Consumer, config json.RawMessage) (json.RawMessage, error) {
+	var says struct {
+		InMemory bool `json:"mem_storage"`
+	}
+	state, err := archive.ParseConsumer(c.JSON)
+	if err == nil {
+		err = json.Unmarshal(config, &says)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: consumer %s: %w", s.Source, c.Name, err)
+	}
+	if !says.InMemory || state.Delivered == (archive.SequencePair{}) || !s.sends() {
+		return config, nil
+	}
+	if p.conn != nil && !p.Options.Target.DropUnsupported {
+		s.conflict("keep it in a file instead with --drop-unsupported, or leave consumers out with --no-consumers",
+			"its consumer %s is kept in memory, and servers before 2.15 restore such a one without where it stands; this one is of %v", c.Name, p.release)
+		return config, nil
+	}
+	s.warning("its consumer %s is kept in memory, and servers before 2.15 would not restore where it stands: it is restored as one that is kept in a file", c.Name)
+	return jetstream.WithChanges(config, map[string]any{"mem_storage": nil})
 }
 
 // add notes what is unknown of a consumer.

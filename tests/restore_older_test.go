@@ -185,6 +185,11 @@ func TestRestoreToOldServersRefuses(t *testing.T) {
 	src.create(t, jetstream.StreamConfig{Name: "HUGE", Subjects: []string{"h"}, Storage: jetstream.MemoryStorage}) // files do not take it on any server
 	_, err := src.js.Publish(t.Context(), "h", make([]byte, 33<<20))
 	must(t, err)
+	st = src.create(t, jetstream.StreamConfig{Name: "FLEETING", Subjects: []string{"fleeting"}})
+	src.publish(t, "fleeting", 9, text)
+	inMemory, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "m", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour, MemoryStorage: true})
+	must(t, err)
+	must(t, fetch(t, inMemory, 5)[0].DoubleAck(t.Context()))
 	r, _ := newRepo(t, repo.Options{})
 	backUp(t, src, r, backup.Options{Selection: allStreams})
 	for version, program := range servers {
@@ -213,12 +218,17 @@ func TestRestoreToOldServersRefuses(t *testing.T) {
 			wantOlderConflict(t, dst, r, restore.Options{Selection: selectOf("WATCHED")}, watched...)
 			restoreOlder(t, dst, r, restore.Options{Selection: selectOf("WATCHED"), NoConsumers: true})
 		}
+		wantOlderConflict(t, dst, r, restore.Options{Selection: selectOf("FLEETING")}, "consumer m is kept in memory", release)
+		restoreOlder(t, dst, r, restore.Options{Selection: selectOf("FLEETING"), Target: restore.Target{DropUnsupported: true}})
+		if c, err := connectOld(t, dst).Consumer(t.Context(), "FLEETING", "m"); err != nil || c.Delivered.Stream != 5 || c.AckFloor.Stream != 1 || c.AckPending != 4 {
+			t.Errorf("%s: consumer %+v, %v", version, c, err)
+		}
 		o := restore.Options{Selection: selectOf("FIELDS"), Target: restore.Target{DropUnsupported: true}}
 		restoreOlder(t, dst, r, o)
 		o.Existing, o.Save = restore.ReplaceExisting, func(context.Context, string) (string, error) { return "", errors.New("it was replaced") }
 		wantOlderConflict(t, dst, r, o, "cannot make the copy", release)
 		for name := range dst.js.StreamNames(t.Context()).Name() {
-			if name != "FIELDS" && name != "WATCHED" {
+			if name != "FIELDS" && name != "WATCHED" && name != "FLEETING" {
 				t.Errorf("%s: stream %s is there", version, name)
 			}
 		}
@@ -289,4 +299,82 @@ func partsOnOldServer(t *testing.T, dst *source, r *repo.Repo, src *source) {
 		t.Errorf("updated: %+v", c)
 	}
 	must(t, dst.js.DeleteStream(t.Context(), "DELETES"))
+}
+
+// TestRestoreToOldServersExpired: what has expired is there, in streams that let messages expire and in those that do not, or goes where it shall.
+func TestRestoreToOldServersExpired(t *testing.T) {
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "TTL", Subjects: []string{"ttl"}, AllowMsgTTL: true})
+	for i := range 5 {
+		_, err := src.js.Publish(t.Context(), "ttl", text(i), jetstream.WithMsgTTL(2*time.Second))
+		must(t, err)
+	}
+	src.create(t, jetstream.StreamConfig{Name: "AGED", Subjects: []string{"aged"}, MaxAge: 2 * time.Second})
+	src.publish(t, "aged", 5, text)
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	was := asked(t, src, "TTL")
+	time.Sleep(2100 * time.Millisecond)
+	for version, program := range servers {
+		for _, applied := range []bool{false, true} {
+			dst := startOld(t, program, "")
+			restoreOlder(t, dst, r, restore.Options{Selection: allStreams, Target: restore.Target{ApplyLimits: applied, DropUnsupported: true}})
+			release := conn.ServerInfo{Version: version}.Release()
+			got, aged := asked(t, dst, "TTL"), dst.messages(t, "AGED")
+			want := was
+			if !release.Before(2, 11) {
+				want = strings.ReplaceAll(was, "Nats-TTL", "Jetsam-TTL")
+			}
+			if applied && !release.Before(2, 11) {
+				want = ""
+			}
+			if got != want || (aged == 0) != applied {
+				t.Errorf("%s, limits applied %v: %d aged messages, those with a time to live:\n%swant\n%s", version, applied, aged, got, want)
+			}
+		}
+	}
+}
+
+// TestRestoreToOldServersFails: of what an older server could not restore nothing is left, and what somebody else made meanwhile is not touched.
+func TestRestoreToOldServersFails(t *testing.T) {
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	src.publish(t, "s", 3000, func(i int) []byte { return []byte(strings.Repeat(string(text(i)), 30)) })
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	for version, program := range servers {
+		dst := startOld(t, program, "")
+		for _, meanwhile := range []string{"", "S"} {
+			p, err := planInto(t, connectOld(t, dst), r, restore.Options{Selection: allStreams})
+			must(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			p.Options.Progress = func(x restore.Progress) {
+				if x.Stage != restore.Sending || x.Messages < 1500 || ctx.Err() != nil {
+					return
+				}
+				if meanwhile != "" {
+					if _, err := dst.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"other"}}); err != nil {
+						t.Error(err)
+					}
+				}
+				cancel()
+			}
+			res, err := p.Run(ctx)
+			if !errors.Is(err, context.Canceled) || len(res.Failed()) != 1 {
+				t.Fatalf("%s: %v, %v", version, res.Failed(), err)
+			}
+			st, err := dst.js.Stream(t.Context(), "S")
+			switch {
+			case meanwhile == "" && !errors.Is(err, jetstream.ErrStreamNotFound):
+				t.Errorf("%s: %v: a stream is left, %v", version, res.Failed()[0].Err, err)
+			case meanwhile != "" && (err != nil || st.CachedInfo().Config.Subjects[0] != "other"):
+				t.Errorf("%s: %v: the other stream: %v", version, res.Failed()[0].Err, err)
+			}
+		}
+		must(t, dst.js.DeleteStream(t.Context(), "S"))
+		time.Sleep(300 * time.Millisecond)
+		restoreOlder(t, dst, r, restore.Options{Selection: allStreams})
+	}
 }
