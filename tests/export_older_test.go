@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,6 +89,33 @@ func TestExportForOldServersWarns(t *testing.T) {
 		must(t, err)
 		if len(entries) != 2 || entries[0].Name() != "backup.json" || entries[1].Name() != "stream.tar.s2" {
 			t.Errorf("%s: %v", s.Name, entries)
+		}
+	}
+}
+
+// TestOldServersCutInSilence: a server that finds a record whose checksum does not match drops it and what stands behind it in its block, and reports
+// success. That is why what it reports is compared.
+func TestOldServersCutInSilence(t *testing.T) {
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{})
+	oldStreams()[0].fill(t, src)
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	dir, _, _ := exported(t, r, restore.Options{Selection: allStreams, Form: restore.Files})
+	path := filepath.Join(dir, "PLAIN", "stream.tar.s2")
+	packed, err := os.ReadFile(path)
+	must(t, err)
+	changed := reframed(func(plain []byte) []byte { return bytes.Replace(plain, text(20), bytes.ToUpper(text(20)), 1) })(packed)
+	must(t, os.WriteFile(path, changed, 0o600))
+	for version, program := range servers {
+		dst := startOld(t, program, "")
+		mgr, err := jsm.New(dst.nc)
+		must(t, err)
+		if _, _, err := mgr.RestoreSnapshotFromDirectory(t.Context(), "PLAIN", filepath.Join(dir, "PLAIN")); err != nil {
+			t.Errorf("%s: %v", version, err)
+		}
+		if got, want := dst.messages(t, "PLAIN"), src.messages(t, "PLAIN"); got >= want {
+			t.Errorf("%s: %d of %d messages", version, got, want)
 		}
 	}
 }

@@ -167,6 +167,14 @@ func TestWriterOfBlocks(t *testing.T) {
 }
 
 func TestWriterRefuses(t *testing.T) {
+	var b bytes.Buffer
+	w, err := NewWriter(&b, About{Stream: "S", Config: json.RawMessage(`{"name":"S"}`)})
+	if w.marks = MaxMarks - 2; errors.Join(err, w.Message(message(1)), w.Message(message(4))) != nil {
+		t.Error("as many marks as there may be are refused")
+	}
+	if err := w.Message(message(6)); !errors.Is(err, archive.ErrLimit) {
+		t.Errorf("one mark more: %v", err)
+	}
 	huge := bytes.Repeat([]byte("x"), MaxRecord)
 	fitting := archive.NewMessage("s", 1, 1, nil, huge[:MaxRecord-RecordSize(1, 0)])
 	if _, err := written(t, About{}, 1, nil, fitting); err != nil {
