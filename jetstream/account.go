@@ -27,6 +27,8 @@ type AccountInfo struct {
 	Streams       int
 	Consumers     int
 
+	APILevel int // of the server that answers the JetStream API, which counts up when that learns something; 0 before 2.11
+
 	Limits Limits          // of the account; all zero where there are tiers
 	Tiers  map[string]Tier // limits by number of replicas, "R1", "R3"; empty where there are none
 
@@ -85,11 +87,14 @@ func (a *AccountInfo) parse() error {
 		Tier
 		Domain string          `json:"domain"`
 		Tiers  map[string]Tier `json:"tiers"`
+		API    struct {
+			Level int `json:"level"`
+		} `json:"api"`
 	}
 	if err := strictjson.Decode(a.Raw, &info); err != nil {
 		return err
 	}
-	a.Domain, a.Tiers, a.Limits = info.Domain, info.Tiers, info.Limits
+	a.Domain, a.Tiers, a.Limits, a.APILevel = info.Domain, info.Tiers, info.Limits, info.API.Level
 	a.Memory, a.Store, a.Streams, a.Consumers = info.Memory, info.Store, info.Streams, info.Consumers
 	return nil
 }

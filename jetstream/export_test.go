@@ -6,3 +6,6 @@ func (c *Conn) ProveSlow() {
 	defer c.windows.give(n)
 	c.windows.slow()
 }
+
+// OldestOf is what Conn.Oldest makes of a server's release and the API's level.
+func OldestOf(connected Release, level int) Release { return oldest(connected, level) }

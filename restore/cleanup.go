@@ -70,6 +70,9 @@ func (t *transfer) cleanUp(ctx context.Context, left jetstream.Left) (gone bool,
 	if t.isMarked {
 		return t.cleanUpMarked(ctx)
 	}
+	if t.plan.older && left != jetstream.LeftComplete {
+		return t.lookForOlder(ctx)
+	}
 	switch left {
 	case jetstream.LeftComplete:
 		return false, "the server has the whole stream, but it was not compared with the snapshot; it was not removed"
@@ -77,6 +80,18 @@ func (t *transfer) cleanUp(ctx context.Context, left jetstream.Left) (gone bool,
 		return t.remove(ctx)
 	}
 	return false, fmt.Sprintf("an unfinished stream may be left on the server, which does not say whose it is: look at it with `nats stream info %s`, and delete it before you restore it again", t.s.Name)
+}
+
+// lookForOlder says what there is of a stream without a marker on a server before 2.15. It does not say whose a stream is; as a rule it leaves none.
+func (t *transfer) lookForOlder(ctx context.Context) (gone bool, remains string) {
+	info, err := t.look(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return true, "nothing of it is left on the server"
+	case err != nil:
+		return false, fmt.Sprintf("an unfinished stream may be left on the server, which cannot be asked (%v): look at it with `nats stream info %s` before you restore it again", err, t.s.Name)
+	}
+	return false, fmt.Sprintf("a stream of that name with %d messages is on the server, which does not say whose it is; it was not touched: delete it if it is of no use before you restore it again", info.Messages)
 }
 
 // cleanUpMarked looks whose the stream is that the server has. It waits for a server that is away.

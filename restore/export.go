@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"time"
 
@@ -19,7 +20,16 @@ import (
 // The files of a directory that `nats stream backup` writes and `nats stream restore` takes (jsm.go, snapshots.go).
 const (
 	archiveFile  = "stream.arc.s2"
+	filesFile    = "stream.tar.s2" // of servers before 2.15
 	documentFile = "backup.json"
+)
+
+// Form is what the streams of an export are written as.
+type Form int
+
+const (
+	Archives Form = iota // archives of messages, which servers of 2.15 and newer take
+	Files                // files of a server's store, which servers before 2.15 take, and those after as well
 )
 
 // Export is a plan whose streams go into directories instead of a server: such as `nats stream restore` takes, and all of them below one
@@ -60,6 +70,7 @@ func NewExportAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Sna
 
 // intoDirectory finds out about the streams of the plan, and what a server will make of their directories.
 func (p *Plan) intoDirectory(ctx context.Context, dir string) (*Export, error) {
+	p.older = p.Options.Form == Files
 	if err := p.examineAll(ctx); err != nil {
 		return nil, err
 	}
@@ -72,6 +83,11 @@ func (p *Plan) intoDirectory(ctx context.Context, dir string) (*Export, error) {
 	for _, s := range p.Streams {
 		if !s.runs() {
 			continue
+		}
+		if p.older {
+			if err := p.simplifyExport(s); err != nil {
+				return nil, err
+			}
 		}
 		if err := s.hold(p.Options, now); err != nil {
 			return nil, err
@@ -189,10 +205,14 @@ func (f *outflow) stage(ctx context.Context) error {
 
 // fill writes the files of the directory, each of which is read back. Without the last one no program takes the directory for a backup.
 func (f *outflow) fill(ctx context.Context, out *local.Staging) error {
+	name, send, readBack := archiveFile, f.sendAll, f.readBack
+	if f.plan.older {
+		name, send, readBack = filesFile, f.exportFiles, f.readBackFiles
+	}
 	sum := sha256.New()
-	err := out.Add(archiveFile, func(w io.Writer) error {
+	err := out.Add(name, func(w io.Writer) error {
 		packed := archive.Compress(w)
-		if err := f.sendAll(ctx, io.MultiWriter(packed, sum)); err != nil {
+		if err := send(ctx, io.MultiWriter(packed, sum)); err != nil {
 			return err
 		}
 		return packed.Close()
@@ -200,7 +220,8 @@ func (f *outflow) fill(ctx context.Context, out *local.Staging) error {
 	if err != nil {
 		return err
 	}
-	if err := out.Read(archiveFile, func(r io.Reader) error { return f.readBack(ctx, r, [sha256.Size]byte(sum.Sum(nil))) }); err != nil {
+	again := func(read func(io.Reader) error) error { return out.Read(name, read) }
+	if err := readBack(ctx, again, [sha256.Size]byte(sum.Sum(nil))); err != nil {
 		return err
 	}
 	document, err := f.document()
@@ -229,17 +250,24 @@ func (f *outflow) document() ([]byte, error) {
 }
 
 // readBack reads the archive as a server would, and compares it with what was sent.
-func (f *outflow) readBack(ctx context.Context, r io.Reader, want [sha256.Size]byte) error {
-	sum := sha256.New()
-	in := archive.NewReader(io.TeeReader(archive.Decompress(r, -1), sum), archive.Limits{})
+func (f *outflow) readBack(ctx context.Context, again func(func(io.Reader) error) error, want [sha256.Size]byte) error {
+	return again(func(r io.Reader) error {
+		sum := sha256.New()
+		in := archive.NewReader(io.TeeReader(archive.Decompress(r, -1), sum), archive.Limits{})
+		return f.compareBack(ctx, archiveFile, in.Next, sum, want)
+	})
+}
+
+// compareBack reads what was written to its end, and compares it with what was sent.
+func (f *outflow) compareBack(ctx context.Context, name string, next func() (*archive.Message, error), sum hash.Hash, want [sha256.Size]byte) error {
 	back := outflow{plan: f.plan, s: f.s}
 	for {
-		m, err := in.Next()
+		m, err := next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read back %s: %w", archiveFile, err)
+			return fmt.Errorf("read back %s: %w", name, err)
 		}
 		back.tally.Add(m)
 		back.sent += uint64(len(m.Raw))
@@ -252,7 +280,7 @@ func (f *outflow) readBack(ctx context.Context, r io.Reader, want [sha256.Size]b
 	}
 	if back.tally != f.tally || [sha256.Size]byte(sum.Sum(nil)) != want {
 		return fmt.Errorf("read back: %s holds %d messages, %d to %d, and is not what was written: %d messages, %d to %d",
-			archiveFile, back.tally.Messages, back.tally.FirstSeq, back.tally.LastSeq, f.tally.Messages, f.tally.FirstSeq, f.tally.LastSeq)
+			name, back.tally.Messages, back.tally.FirstSeq, back.tally.LastSeq, f.tally.Messages, f.tally.FirstSeq, f.tally.LastSeq)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,9 @@ func TestReadBack(t *testing.T) {
 	whole := packed(plain)
 	flipped := slices.Clone(whole)
 	flipped[len(flipped)-3] ^= 1
+	given := func(p []byte) func(func(io.Reader) error) error {
+		return func(read func(io.Reader) error) error { return read(bytes.NewReader(p)) }
+	}
 	for _, c := range []struct {
 		name string
 		file []byte
@@ -58,7 +62,7 @@ func TestReadBack(t *testing.T) {
 		{"nothing", nil, "read back stream.arc.s2"},
 	} {
 		f := &outflow{plan: &Plan{}, s: &StreamPlan{}, tally: sent}
-		err := f.readBack(t.Context(), bytes.NewReader(c.file), sum)
+		err := f.readBack(t.Context(), given(c.file), sum)
 		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.says)
 		}
@@ -66,7 +70,7 @@ func TestReadBack(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f := &outflow{plan: &Plan{}, s: &StreamPlan{}, tally: sent}
-	if err := f.readBack(ctx, bytes.NewReader(whole), sum); !errors.Is(err, context.Canceled) {
+	if err := f.readBack(ctx, given(whole), sum); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

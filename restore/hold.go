@@ -43,9 +43,18 @@ const (
 	heldHeader = "Jetsam-TTL"
 )
 
+// holdsTTL says whether messages are kept from expiring by themselves.
+func (p *Plan) holdsTTL(s *StreamPlan) bool {
+	return !p.Options.Target.ApplyLimits && p.minds(s)
+}
+
+// minds says whether a server minds the Nats-TTL of messages that it restores. In files of a store it looks for that only where the stream has messages
+// expire (nats-server 2.11 to 2.14, recoverTTLState).
+func (p *Plan) minds(s *StreamPlan) bool { return !p.older || s.config.AllowMessageTTL }
+
 // held yields next's messages, and those whose Nats-TTL has passed, or soon will have, with that field under another name.
-func (p *Plan) held(next func() (*archive.Message, error)) func() (*archive.Message, error) {
-	if p.Options.Target.ApplyLimits {
+func (p *Plan) held(s *StreamPlan, next func() (*archive.Message, error)) func() (*archive.Message, error) {
+	if !p.holdsTTL(s) {
 		return next
 	}
 	limit := p.holdUntil()
@@ -76,7 +85,7 @@ func withoutTTL(header []byte) []byte {
 // expires says whether a server may remove a message as soon as it is restored, or not take it.
 func (p *Plan) expires(s *StreamPlan, m *archive.Message) bool {
 	limit := p.made.Add(holdMargin)
-	return p.Options.Target.ApplyLimits && (expired(m, limit) || s.config.MaxAge > 0 && m.Time < limit.Add(-s.config.MaxAge).UnixNano())
+	return p.Options.Target.ApplyLimits && (p.minds(s) && expired(m, limit) || s.config.MaxAge > 0 && m.Time < limit.Add(-s.config.MaxAge).UnixNano())
 }
 
 // wasHeld says whether a message that is sent was kept from expiring.

@@ -268,7 +268,7 @@ func (p *Plan) messages(ctx context.Context, s *StreamPlan) (next func() (*archi
 	blobs, stop := p.blobs(ctx, s)
 	rest := s.sources()
 	var from func() (*archive.Message, error)
-	return p.held(s.respelled(func() (*archive.Message, error) {
+	return p.held(s, s.respelled(func() (*archive.Message, error) {
 		for {
 			if from == nil && len(rest) == 0 {
 				return nil, io.EOF

@@ -92,15 +92,16 @@ func (t *transfer) begin(ctx context.Context) (*jetstream.Restore, error) {
 	if err == nil {
 		var out *jetstream.Restore
 		if out, err = t.plan.conn.Restore(ctx, t.s.Name, marked, state); err == nil {
-			t.isMarked = true
+			t.isMarked, t.config = true, marked
 			return out, nil
 		}
 		if !refusesConfig(err) {
 			return nil, err
 		}
 	}
+	t.config = t.s.wanted
 	out, plain := t.plan.conn.Restore(ctx, t.s.Name, t.s.wanted, state)
-	if plain == nil {
+	if plain == nil && !errors.Is(err, errNoMetadata) {
 		t.note("restored without the mark that lets the next run recognise an unfinished restore: %v", err)
 	}
 	return out, plain
@@ -111,12 +112,18 @@ func (t *transfer) marked(ctx context.Context) (json.RawMessage, error) {
 	if t.plan.unannounced != nil {
 		return nil, t.plan.unannounced
 	}
+	if t.plan.older && t.plan.release.Before(2, 10) {
+		return nil, errNoMetadata
+	}
 	config, err := jetstream.WithMetadata(t.s.wanted, markerName, t.plan.marker(t.s, time.Now()).String())
 	if err != nil {
 		return nil, err
 	}
 	return config, t.plan.conn.MayUpdate(ctx, t.s.Name)
 }
+
+// errNoMetadata is why streams of old servers carry no marker. They make a stream when they have all of it, so that none is left unfinished.
+var errNoMetadata = errors.New("servers before 2.10 keep no metadata")
 
 // codeInvalidConfig is a server's complaint about a stream's configuration (nats-server, server/errors.json).
 const codeInvalidConfig = 10052

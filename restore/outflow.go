@@ -74,26 +74,30 @@ const batchSize = 1 << 20
 
 // sendMessages sends the messages that are alive, each when it was read whole and found in order.
 func (f *outflow) sendMessages(ctx context.Context, out io.Writer) error {
+	b := &batch{f: f, out: out}
+	if err := f.eachMessage(ctx, func(m *archive.Message) error { return b.add(m.Raw) }); err != nil {
+		return err
+	}
+	return b.flush()
+}
+
+// eachMessage calls send with each message that is alive, and fails where they are not what the snapshot says.
+func (f *outflow) eachMessage(ctx context.Context, send func(*archive.Message) error) error {
 	next, stop := f.plan.messages(ctx, f.s)
 	defer stop()
-	b := &batch{f: f, out: out}
 	for {
 		m, err := next()
 		if errors.Is(err, io.EOF) {
-			break
+			return f.checkTally()
 		}
 		if err != nil {
 			return plainDamage(err)
 		}
 		f.count(m)
-		if err := b.add(m.Raw); err != nil {
+		if err := send(m); err != nil {
 			return err
 		}
 	}
-	if err := b.flush(); err != nil {
-		return err
-	}
-	return f.checkTally()
 }
 
 // batch gathers entries and sends them.
@@ -149,7 +153,7 @@ func (f *outflow) count(m *archive.Message) {
 	if f.plan.expires(f.s, m) {
 		f.past++
 	}
-	if !f.plan.Options.Target.ApplyLimits && wasHeld(m) {
+	if f.plan.holdsTTL(f.s) && wasHeld(m) {
 		f.held++
 	}
 }

@@ -29,9 +29,12 @@ type Plan struct {
 	rd      *repo.Reader
 	present *repo.Presence
 	conn    *jetstream.Conn
+	release jetstream.Release // of the servers that it is restored to, the oldest
+	older   bool              // streams go out as the files of a server's store, which is what servers before 2.15 take
 
 	made        time.Time  // what has expired by then, and somewhat later, is held
 	creating    sync.Mutex // held while a lone server makes a stream, or deletes one
+	turn        sync.Mutex // held while a server before 2.15 restores a stream
 	run         string     // the name of this run, which its markers carry
 	unannounced error      // why others cannot ask whether this run is at work; then nothing is marked
 }

@@ -14,6 +14,8 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.release = p.conn.Oldest(account)
+	p.older = !p.release.TakesArchives()
 	existing, err := p.conn.Streams(ctx)
 	if err != nil {
 		return err
@@ -57,6 +59,11 @@ func (p *Plan) check(ctx context.Context, s *StreamPlan, taken []claim) error {
 		s.checkMessages(p.conn.Server())
 		p.warn(s, time.Now())
 		p.tellGaps(s)
+		if p.older {
+			if err := p.checkOlder(s); err != nil {
+				return err
+			}
+		}
 	}
 	s.checkSubjects(taken)
 	s.checkPlace(p.conn.Server())
@@ -88,6 +95,11 @@ func (p *Plan) filterAll(ctx context.Context) error {
 // fit changes what the streams shall be by what the server has and would do.
 func (p *Plan) fit(there map[string]*jetstream.StreamInfo) error {
 	for _, s := range p.Streams {
+		if s.runs() && len(s.Conflicts) == 0 && p.older {
+			if err := p.simplify(s); err != nil {
+				return err
+			}
+		}
 		if !s.sends() {
 			continue
 		}
@@ -147,9 +159,6 @@ func (s *StreamPlan) checkSubjects(taken []claim) {
 // checkMessages compares the stream's messages with what this server can hold.
 func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
 	largest := s.largest()
-	if !server.AtLeast(2, 15) {
-		s.conflict("restore to nats-server 2.15 or newer", "server %s has version %s, which cannot take archives of messages", server.Name, server.Version)
-	}
 	if s.state.LastSeq > maxSequence {
 		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
 	}

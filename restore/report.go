@@ -13,12 +13,17 @@ import (
 // compareConfig compares a server's configuration with what it shall be. What the snapshot's does not say at all, a server adds as it sees fit:
 // a newer one has fields that the source did not know.
 func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError) {
-	want, werr := strictjson.Any(s.wanted)
+	compareSaid("configuration", s.wanted, config, diff)
+}
+
+// compareSaid compares a configuration with the server's as far as it says something: servers add fields of their own.
+func compareSaid(what string, wanted, config json.RawMessage, diff *DifferenceError) {
+	want, werr := strictjson.Any(wanted)
 	got, gerr := strictjson.Any(config)
 	w, wok := want.(map[string]any)
 	g, gok := got.(map[string]any)
 	if !wok || !gok {
-		diff.add("configuration cannot be compared: %v", errors.Join(werr, gerr))
+		diff.add("%s cannot be compared: %v", what, errors.Join(werr, gerr))
 		return
 	}
 	for field := range g {
@@ -26,7 +31,7 @@ func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError
 			delete(g, field)
 		}
 	}
-	compareFields("configuration", w, g, diff)
+	compareFields(what, w, g, diff)
 }
 
 // compareCounts compares what the server counts besides messages and sequences, while nothing new has come in. Bytes are a note: how a

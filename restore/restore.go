@@ -23,6 +23,7 @@ type Options struct {
 	KeepSources bool     // keep mirror and sources of a stream that is cut: it then fills up with what they have beyond the cut
 	NoConsumers bool     // restore streams without their consumers
 	Parts       Parts    // what of each stream
+	Form        Form     // of an export
 	Existing    Existing // what becomes of streams whose name is taken on the server
 	SkipDamaged bool     // restore what is whole of a stream of which something is lost, instead of leaving it out; never one whose dead are lost
 	Verify      bool     // read every restored message and consumer back and compare

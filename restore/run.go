@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -147,7 +148,8 @@ type transfer struct {
 	gone  uint64 // messages that have expired, and are not there already
 	notes []string
 
-	isMarked bool // whether the stream carries this run's marker until it is complete
+	isMarked bool            // whether the stream carries this run's marker until it is complete
+	config   json.RawMessage // that the server is asked to restore it with
 }
 
 // run brings the stream to the server and compares what that reports. Where that fails after the server may have created a stream, the
@@ -180,12 +182,20 @@ func passes(err error) bool {
 
 // attempt sends the stream. Where that fails, gone says that the server certainly has nothing of it.
 func (t *transfer) attempt(ctx context.Context) (gone bool, err error) {
+	if t.plan.older {
+		t.plan.turn.Lock()
+		defer t.plan.turn.Unlock()
+	}
 	out, err := t.begin(ctx)
 	if err != nil {
 		return false, t.notBegun(err)
 	}
 	defer out.Abort()
-	if err := t.send(ctx, out); err != nil {
+	send := t.send
+	if t.plan.older {
+		send = t.sendOlder
+	}
+	if err := send(ctx, out); err != nil {
 		return t.failed(ctx, err, out.Abort())
 	}
 	return false, nil
@@ -212,6 +222,17 @@ func (t *transfer) send(ctx context.Context, to *jetstream.Restore) error {
 		return err
 	}
 	if err := t.sendRest(ctx, out); err != nil {
+		return err
+	}
+	_, err := out.Finish(ctx)
+	return err
+}
+
+// sendOlder is send for servers before 2.15. They are given one stream at a time: some crash where two are restored at once (nats-server 2.10, and
+// up to 2.11.10 and 2.12.1).
+func (t *transfer) sendOlder(ctx context.Context, to *jetstream.Restore) error {
+	out := &framing{Restore: to}
+	if err := t.sendFiles(ctx, out, t.config, time.Time{}, !t.plan.release.Before(2, 10)); err != nil {
 		return err
 	}
 	_, err := out.Finish(ctx)

@@ -30,6 +30,9 @@ type Target struct {
 	// and republishing, without schedules and room set aside, and nothing of them expires. Nobody uses them: what is otherwise than it was sent is a difference.
 	Alone bool
 
+	// DropUnsupported leaves out of configurations what servers of the target's release do not know, instead of refusing the streams.
+	DropUnsupported bool
+
 	// ApplyLimits lets a stream have its max_age where that has passed for what is restored, so that the server removes it at once.
 	// Without it, such a stream is restored without max_age.
 	ApplyLimits bool
@@ -38,12 +41,12 @@ type Target struct {
 // isZero says whether streams are restored as they were.
 func (t Target) isZero() bool {
 	return t.As == "" && len(t.Rename) == 0 && len(t.Subjects) == 0 && t.Replicas == 0 && t.Storage == "" && t.Cluster == "" &&
-		len(t.PlacementTags) == 0 && t.Config == nil && !t.Alone && !t.ApplyLimits
+		len(t.PlacementTags) == 0 && t.Config == nil && !t.Alone && !t.ApplyLimits && !t.DropUnsupported
 }
 
 // changesConfig says whether streams shall be configured otherwise than they were.
 func (t Target) changesConfig() bool {
-	t.As, t.Rename = "", nil
+	t.As, t.Rename, t.DropUnsupported = "", nil, false
 	return !t.isZero()
 }
 

@@ -82,6 +82,9 @@ func (v *verification) notes() (out []string) {
 }
 
 func (v *verification) readBack(ctx context.Context) error {
+	if v.p.older {
+		return v.askBack(ctx)
+	}
 	s := v.s
 	snap, err := v.p.conn.Snapshot(ctx, s.Name, jetstream.SnapshotOptions{NoConsumers: v.p.Options.NoConsumers})
 	if err != nil {

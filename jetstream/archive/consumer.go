@@ -124,6 +124,12 @@ func countMembers(raw json.RawMessage) (int, error) {
 	return n, nil
 }
 
+// WithConfig returns a copy of c with another configuration. Everything else keeps its bytes.
+func (c Consumer) WithConfig(config json.RawMessage) Consumer {
+	c.JSON = setMember(c.JSON, "config", config)
+	return c
+}
+
 // WithFilters returns a copy of c with other filter subjects, each what spell makes of the old one. Everything else keeps its bytes.
 func (c Consumer) WithFilters(spell func(subject string) string) (Consumer, error) {
 	config, err := c.Config()

@@ -2,10 +2,12 @@ package legacy
 
 import (
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"jetsam/internal/strictjson"
 	"jetsam/jetstream/archive"
@@ -27,10 +29,12 @@ type consumerState struct {
 	redelivered      []times
 }
 
+// consumerVersion is the version of o.dat that every server since 2.2 writes. Part of the format.
+const consumerVersion = 2
+
 // parseConsumerState reads o.dat. Its sequences and times are relative to others.
 func parseConsumerState(p []byte) (*consumerState, error) {
-	const version = 2 // of every server since 2.2
-	if len(p) < 2 || p[0] != fileMagic || p[1] != version {
+	if len(p) < 2 || p[0] != fileMagic || p[1] != consumerVersion {
 		return nil, malformed("it does not begin as the state of a consumer, or is of another version")
 	}
 	c := &cursor{p: p[2:]}
@@ -56,9 +60,13 @@ func parseConsumerState(p []byte) (*consumerState, error) {
 			s.redelivered = append(s.redelivered, times{s.floor.Stream + t.seq, t.n})
 		}
 	}
+	s.sort()
+	return s, c.err
+}
+
+func (s *consumerState) sort() {
 	slices.SortFunc(s.pending, func(a, b waiting) int { return cmp.Compare(a.seq, b.seq) })
 	slices.SortFunc(s.redelivered, func(a, b times) int { return cmp.Compare(a.seq, b.seq) })
-	return s, c.err
 }
 
 // json writes the state as servers from 2.15 on do (nats-server 2.15, ConsumerState).
@@ -80,6 +88,60 @@ func (s *consumerState) json() []byte {
 		p = append(p, '}')
 	}
 	return append(p, '}')
+}
+
+// parseConsumer takes the entry of a consumer apart.
+func parseConsumer(c archive.Consumer) (config json.RawMessage, s *consumerState, err error) {
+	if _, err := archive.ParseConsumer(c.JSON); err != nil {
+		return nil, nil, err
+	}
+	var entry struct {
+		Config json.RawMessage `json:"config"`
+		State  struct {
+			Delivered archive.SequencePair `json:"delivered"`
+			Floor     archive.SequencePair `json:"ack_floor"`
+			Pending   map[uint64]struct {
+				Sequence  uint64
+				Timestamp int64
+			} `json:"pending"`
+			Redelivered map[uint64]uint64 `json:"redelivered"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(c.JSON, &entry); err != nil {
+		return nil, nil, malformed("its state: %w", err)
+	}
+	s = &consumerState{delivered: entry.State.Delivered, floor: entry.State.Floor}
+	for seq, p := range entry.State.Pending {
+		s.pending = append(s.pending, waiting{seq, p.Sequence, p.Timestamp})
+	}
+	for seq, n := range entry.State.Redelivered {
+		s.redelivered = append(s.redelivered, times{seq, n})
+	}
+	s.sort()
+	return entry.Config, s, nil
+}
+
+// encode writes the state as o.dat has it. Times of delivery are whole seconds there.
+func (s *consumerState) encode(now time.Time) []byte {
+	p := []byte{fileMagic, consumerVersion}
+	for _, n := range []uint64{s.floor.Consumer, s.floor.Stream, s.delivered.Consumer, s.delivered.Stream, uint64(len(s.pending))} {
+		p = binary.AppendUvarint(p, n)
+	}
+	base := now.Unix()
+	if len(s.pending) > 0 {
+		p = binary.AppendVarint(p, base)
+	}
+	for _, w := range s.pending {
+		p = binary.AppendUvarint(p, w.seq-s.floor.Stream)
+		p = binary.AppendUvarint(p, w.delivery-s.floor.Consumer)
+		p = binary.AppendVarint(p, base-w.at/1e9)
+	}
+	p = binary.AppendUvarint(p, uint64(len(s.redelivered)))
+	for _, t := range s.redelivered {
+		p = binary.AppendUvarint(p, t.seq-s.floor.Stream)
+		p = binary.AppendUvarint(p, t.n)
+	}
+	return p
 }
 
 func appendPair(p []byte, s archive.SequencePair) []byte {
@@ -165,4 +227,19 @@ func (m *meta) fields() (fields map[string]json.RawMessage, err error) {
 		return nil, malformed("%s is no JSON object", metaName)
 	}
 	return fields, nil
+}
+
+// withFields is a JSON object with some of its fields set.
+func withFields(object json.RawMessage, set map[string]any) ([]byte, error) {
+	m := meta{text: object}
+	fields, err := m.fields()
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range set {
+		if fields[name], err = json.Marshal(value); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(fields)
 }

@@ -1,4 +1,4 @@
-// Package legacy reads what servers before 2.15 send as a stream's snapshot: a tar of the files of their own store.
+// Package legacy reads and writes what servers before 2.15 send and take as a stream's snapshot: a tar of the files of their own store.
 //
 //	meta.inf             the stream's configuration, and when it was created
 //	meta.sum             a checksum of meta.inf
@@ -24,7 +24,8 @@
 //
 // Not every deletion is marked in the blocks, and what tells of all of them follows behind. So a snapshot is read twice: [Scan] finds out what
 // there is, and [Snapshot.Messages] reads the messages that are alive, in the order of their sequences. One that comes only once is read by [Read],
-// which says in the end which of the messages that it gave are not alive.
+// which says in the end which of the messages that it gave are not alive. What [Writer] writes has no deleted messages in it, and no index: servers
+// find out themselves what is in the blocks.
 //
 // The source is nats-server 2.9 to 2.14, filestore.go. Errors of this package satisfy errors.Is for one of package archive's, or for that of the
 // reader underneath. Memory grows with the bytes that arrive, and keeps within limits.

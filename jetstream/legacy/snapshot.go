@@ -240,6 +240,7 @@ type scan struct {
 	consumers map[string]*consumer
 	blocks    records
 	last      uint64 // the number of the last block
+	count     int    // of blocks
 	dead      *index // counts what s.dead takes
 	room      int    // for what consumers are made of
 }
@@ -331,6 +332,7 @@ func (s *scan) follows(number uint64) error {
 		return fmt.Errorf("%w: block %d after block %d", archive.ErrOrder, number, s.last)
 	}
 	s.last = number
+	s.count++
 	return nil
 }
 
@@ -386,8 +388,12 @@ func (s *scan) spend(n int) error {
 	return nil
 }
 
-// finish checks the configuration and makes the consumers.
+// finish checks the configuration and makes the consumers. Where some blocks have an index and others have none, as Writer leaves them, there is none:
+// what the blocks say is all.
 func (s *scan) finish() error {
+	if x := s.s.index; x != nil && x.inPieces && len(x.blocks) < s.count {
+		s.s.index = nil
+	}
 	if err := s.meta.check(s.s.Stream); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ func (p *program) exportCommand() *cli.Command {
 			"read back before it gets its name. Messages and configuration are chosen as for restore.",
 		Flags: append(slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "target", Usage: "write below `DIR`, which is empty or not there yet"},
+			&cli.StringFlag{Name: "format", Value: "v2", Usage: "`v2`, which servers of 2.15 and newer take, or v1, which servers from 2.9 on take"},
 		}, selectionFlags(), cutFlags(), targetFlags()),
 			&cli.BoolFlag{Name: "keep-last-seq", DisableDefaultText: true, Usage: "let what is published next follow the stream's last sequence, not that of the cut"},
 			&cli.BoolFlag{Name: "keep-sources", DisableDefaultText: true, Usage: "let a stream of which only some messages are exported keep its mirror and sources"},
@@ -51,6 +52,13 @@ func (p *program) export(c *cli.Context) error {
 	name, o, err := restoreOptions(c, p.now())
 	if err != nil {
 		return err
+	}
+	switch format := c.String("format"); format {
+	case "v2":
+	case "v1":
+		o.Form = restore.Files
+	default:
+		return usagef("--format %q: v1 or v2", format)
 	}
 	o.Verify = true // which an export does in any case
 	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {

@@ -211,6 +211,7 @@ func (p *program) restoreCommand() *cli.Command {
 			&cli.BoolFlag{Name: "keep-sources", DisableDefaultText: true, Usage: "let a stream of which only some messages are restored go on copying from its mirror and sources"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
 			&cli.BoolFlag{Name: "skip-damaged", DisableDefaultText: true, Usage: "restore what is whole of damaged streams, and name what is lost"},
+			&cli.BoolFlag{Name: "drop-unsupported", DisableDefaultText: true, Usage: "leave out what an older server does not know of configurations, instead of refusing the streams", Category: targetHeading},
 			&cli.BoolFlag{Name: "verify", DisableDefaultText: true, Usage: "read every restored message and consumer back and compare"},
 			concurrencyFlag("restore `N` streams"),
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be restored, and stop there"},

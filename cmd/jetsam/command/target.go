@@ -36,6 +36,7 @@ func target(c *cli.Context) (restore.Target, error) {
 	t := restore.Target{
 		As: c.String("as"), Replicas: c.Int("replicas"), Storage: c.String("storage"), Cluster: c.String("cluster"),
 		PlacementTags: c.StringSlice("placement-tag"), ApplyLimits: c.Bool("apply-limits"),
+		DropUnsupported: c.Bool("drop-unsupported"),
 	}
 	for _, pair := range c.StringSlice("rename") {
 		old, now, ok := strings.Cut(pair, "=")
