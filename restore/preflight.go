@@ -15,6 +15,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 		return err
 	}
 	existing, err := p.conn.Streams(ctx)
+	unheard, err := p.unheard(err)
 	if err != nil {
 		return err
 	}
@@ -22,7 +23,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 	for _, info := range existing {
 		there[info.Name] = info
 	}
-	p.decide(existing, there)
+	p.decide(existing, there, unheard)
 	if err := p.filterAll(ctx); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ func (p *program) commands() []*cli.Command {
 		p.diffCommand(),
 		p.checkCommand(),
 		p.verifyCommand(),
+		p.doctorCommand(),
 		p.statsCommand(),
 		p.keyCommand(),
 		p.unlockCommand(),
