@@ -280,6 +280,9 @@ func TestSurveyOfACluster(t *testing.T) {
 	sameHealth(t, surveyUntil(t, s, r, "FEW", restore.NoQuorum), map[string]restore.Health{
 		"FEW": restore.NoQuorum, "ONE": restore.NoQuorum, "SOME": restore.Healthy, "SOME/worker": restore.Healthy, "GONE": restore.Lost,
 	})
+	if out := c.run(t, 1, "doctor"); !strings.Contains(out, "problem  streams: without a leader: FEW") || !strings.Contains(out, "problem  streams: no information about streams ONE") {
+		t.Errorf("it says\n%s", out)
+	}
 	out := c.run(t, 1, "doctor", "--against", "latest")
 	t.Log(out)
 	if !strings.Contains(out, "FEW, ONE: not lost, and nothing to restore") || !strings.Contains(out, "\n  jetsam restore "+latest(t, r).ID().Short()+" --missing\n") {

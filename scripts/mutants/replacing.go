@@ -161,7 +161,7 @@ func replacing() []mutant {
 			promise: "consumers are not put into another stream of that name",
 			file:    "restore/consumers.go",
 			old:     "	case !equal:",
-			new:     "	case false:",
+			new:     "	case !equal && seq == 0:",
 			pkg:     inTests, run: "^TestConsumersOnlyOfAnother$",
 		},
 		{

@@ -31,6 +31,7 @@ const (
 	inStreamlog = "./streamlog"
 	inBackup    = "./backup"
 	inRestore   = "./restore"
+	inDoctor    = "./doctor"
 	inSecret    = "./secret"
 	inCommand   = "./cmd/jetsam/command"
 	inProgram   = "./cmd/jetsam"
