@@ -75,8 +75,8 @@ func (c *Conn) Account(ctx context.Context) (AccountInfo, error) {
 	if err := a.parse(); err != nil {
 		return AccountInfo{}, fmt.Errorf("decode account information: %w", err)
 	}
-	a.Name, a.Key = c.whoAmI(ctx)
-	if a.Name == "" {
+	u, _ := c.User(ctx) // nothing else depends on it
+	if a.Name, a.Key = u.Account, u.Key; a.Name == "" {
 		a.Name = c.account
 	}
 	return a, nil
@@ -97,27 +97,4 @@ func (a *AccountInfo) parse() error {
 	a.Domain, a.Tiers, a.Limits, a.APILevel = info.Domain, info.Tiers, info.Limits, info.API.Level
 	a.Memory, a.Store, a.Streams, a.Consumers = info.Memory, info.Store, info.Streams, info.Consumers
 	return nil
-}
-
-// whoAmI asks the server for the account's name and key. Both are empty where it does not say.
-func (c *Conn) whoAmI(ctx context.Context) (name, key string) {
-	ctx, cancel := context.WithTimeout(ctx, userInfoTimeout)
-	defer cancel()
-	raw, err := c.request(ctx, userInfoSubject, nil)
-	if err != nil {
-		return "", ""
-	}
-	var answer struct {
-		Data struct {
-			Account string `json:"account"`
-			Name    string `json:"account_name"`
-		} `json:"data"`
-	}
-	if strictjson.Decode(raw, &answer) != nil {
-		return "", ""
-	}
-	if answer.Data.Name == "" {
-		return answer.Data.Account, answer.Data.Account
-	}
-	return answer.Data.Name, answer.Data.Account
 }

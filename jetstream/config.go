@@ -98,6 +98,9 @@ func (c Config) resolve() (*natscontext.Context, error) {
 	return natscontext.New("", false, append(withoutCredentials(nctx), c.overrides()...)...)
 }
 
+// SelectedContext is the name of the context that is selected in the nats command line, or empty.
+func SelectedContext() string { return natscontext.SelectedContext() }
+
 func loadContext(name string, saved bool, overrides []natscontext.Option) (*natscontext.Context, error) {
 	nctx, err := natscontext.New(name, saved, overrides...)
 	if err != nil {

@@ -26,6 +26,8 @@ type ConsumerInfo struct {
 	AckPending  int    // messages delivered and not yet acknowledged
 	Redelivered int    // messages delivered more than once and not yet acknowledged
 	Pending     uint64 // messages not yet delivered
+
+	Cluster *ClusterInfo // nil on a lone server
 }
 
 // Position is how far a consumer has come, counted in its own deliveries and in sequences of the stream.
@@ -117,6 +119,7 @@ func parseConsumerInfo(raw json.RawMessage) (*ConsumerInfo, error) {
 		AckPending  int             `json:"num_ack_pending"`
 		Redelivered int             `json:"num_redelivered"`
 		Pending     uint64          `json:"num_pending"`
+		Cluster     *ClusterInfo    `json:"cluster"`
 	}
 	if err := strictjson.Decode(raw, &parts); err != nil {
 		return nil, fmt.Errorf("decode consumer information: %w", err)
@@ -130,7 +133,7 @@ func parseConsumerInfo(raw json.RawMessage) (*ConsumerInfo, error) {
 	return &ConsumerInfo{
 		Name: parts.Name, Created: parts.Created, Config: parts.Config, Raw: raw, Durable: config.Durable != "",
 		Delivered: parts.Delivered, AckFloor: parts.AckFloor, AckPending: parts.AckPending, Redelivered: parts.Redelivered,
-		Pending: parts.Pending,
+		Pending: parts.Pending, Cluster: clustered(parts.Cluster),
 	}, nil
 }
 

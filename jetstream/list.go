@@ -8,6 +8,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"jetsam/internal/strictjson"
 )
@@ -17,6 +20,9 @@ const (
 	maxListed      = 1 << 20   // names; hundreds of thousands of consumers were seen
 	maxListedBytes = 128 << 20 // of the names' content together
 )
+
+// askers is how many missing streams or consumers are asked for at a time: those that nobody answers for each take as long as the timeout.
+const askers = 16
 
 // maxListings is how often a list is taken anew that changed while its pages were read.
 const maxListings = 5
@@ -157,14 +163,23 @@ func collect[T any](l *listing, parse func(json.RawMessage) (T, error), ask func
 		all = append(all, one)
 	}
 	missing = map[string]error{}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(askers)
 	for name := range l.missing {
-		one, err := ask(name)
-		if err != nil {
-			missing[name] = err
-			continue
-		}
-		all = append(all, one)
+		g.Go(func() error {
+			one, err := ask(name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missing[name] = err
+			} else {
+				all = append(all, one)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // there are no errors
 	return all, missing, nil
 }
 

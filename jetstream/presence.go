@@ -17,8 +17,7 @@ func (c *Conn) presence(run string) (string, error) {
 	if run == "" || strings.ContainsAny(run, ".*> \t\r\n") {
 		return "", fmt.Errorf("%q is not the name of a run", run)
 	}
-	inbox := c.nc.NewInbox()
-	return inbox[:strings.LastIndexByte(inbox, '.')] + presenceToken + run, nil
+	return c.InboxPrefix() + presenceToken + run, nil
 }
 
 // Announce answers everybody who asks with Present for that run, until stop is called.

@@ -72,16 +72,51 @@ type StreamState struct {
 	Consumers int       `json:"consumer_count"`
 }
 
-// ClusterInfo says which servers hold a stream.
+// ClusterInfo says which servers hold a stream or a consumer.
 type ClusterInfo struct {
-	Name     string `json:"name"`
-	Leader   string `json:"leader"` // empty while there is none
-	Replicas []struct {
-		Name    string `json:"name"`
-		Current bool   `json:"current"`
-		Offline bool   `json:"offline"`
-		Lag     uint64 `json:"lag"` // operations behind the leader
-	} `json:"replicas"`
+	Name     string    `json:"name"`
+	Leader   string    `json:"leader"`   // empty while there is none
+	Replicas []Replica `json:"replicas"` // besides the leader; all of them while there is none
+}
+
+// Replica is a server that holds a stream or a consumer.
+type Replica struct {
+	Name    string `json:"name"`
+	Current bool   `json:"current"`
+	Offline bool   `json:"offline"`
+	Lag     uint64 `json:"lag"` // operations behind the leader
+}
+
+// clustered returns c, or nil on a lone server, which names itself as leader.
+func clustered(c *ClusterInfo) *ClusterInfo {
+	if c == nil || c.Name == "" {
+		return nil
+	}
+	return c
+}
+
+// HasQuorum says whether enough of the servers are there that they have a leader, or will soon have one.
+func (c *ClusterInfo) HasQuorum() bool {
+	there, all := 0, len(c.Replicas)
+	if c.Leader != "" {
+		there, all = 1, all+1
+	}
+	for _, r := range c.Replicas {
+		if !r.Offline {
+			there++
+		}
+	}
+	return there > all/2
+}
+
+// Behind are the servers that do not have all that the leader has, or are not there.
+func (c *ClusterInfo) Behind() (names []string) {
+	for _, r := range c.Replicas {
+		if r.Offline || !r.Current {
+			names = append(names, r.Name)
+		}
+	}
+	return names
 }
 
 // parseStreamInfo reads raw, which becomes a part of the result.
@@ -95,10 +130,7 @@ func parseStreamInfo(raw json.RawMessage) (*StreamInfo, error) {
 	if err := strictjson.Decode(raw, &parts); err != nil {
 		return nil, fmt.Errorf("decode stream information: %w", err)
 	}
-	s := &StreamInfo{Created: parts.Created, Config: parts.Config, State: parts.State, Raw: raw}
-	if parts.Cluster != nil && parts.Cluster.Name != "" { // a lone server names itself as leader
-		s.Cluster = parts.Cluster
-	}
+	s := &StreamInfo{Created: parts.Created, Config: parts.Config, State: parts.State, Raw: raw, Cluster: clustered(parts.Cluster)}
 	var err error
 	if s.Name, s.StreamSettings, err = ParseSettings(parts.Config); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"jetsam/jetstream"
@@ -134,39 +135,59 @@ const compared = 64
 
 // checkSameStream compares a message that the snapshot and the server's stream both have: a consumer's place means nothing in another stream.
 func (p *Plan) checkSameStream(ctx context.Context, s *StreamPlan) error {
-	var last []witness
+	seq, equal, err := p.common(ctx, s, s.live.LastSeq)
+	switch {
+	case err != nil:
+		return err
+	case seq == 0:
+		s.warning("the snapshot and the server's stream have no message in common that tells whether they are the same stream: if they are not, the consumers stand at the wrong messages")
+	case !equal:
+		s.conflict("restore the whole stream, under another name or with --replace",
+			"message %d is another one on the server: the stream is not the snapshot's, and its consumers would stand at the wrong messages", seq)
+	}
+	return nil
+}
+
+// common compares a message that the snapshot and the server's stream, which ends at last, both have: the last one that is found, among a few. Its
+// sequence is 0 where none is.
+func (p *Plan) common(ctx context.Context, s *StreamPlan, last uint64) (seq uint64, equal bool, err error) {
+	witnesses, err := p.witnesses(ctx, s, last)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, w := range slices.Backward(witnesses) {
+		live, err := p.conn.Message(ctx, s.Name, w.seq)
+		switch {
+		case errors.Is(err, jetstream.ErrMessageNotFound), errors.Is(err, jetstream.ErrNotVerbatim):
+			continue
+		case err != nil:
+			return 0, false, err
+		}
+		return w.seq, sha256.Sum256(live.Raw) == w.sum, nil
+	}
+	return 0, false, nil
+}
+
+// witnesses are the last messages of the snapshot up to a sequence, of those that lie together.
+func (p *Plan) witnesses(ctx context.Context, s *StreamPlan, end uint64) (last []witness, err error) {
 	for i := len(s.stretches) - 1; i >= 0 && last == nil; i-- {
 		x := &s.stretches[i]
-		if x.lost() || x.First > s.live.LastSeq {
+		if x.lost() || x.First > end {
 			continue
 		}
 		next := x.log.wanted(p.reader(ctx, x))
 		for {
 			m, err := next()
-			if errors.Is(err, io.EOF) || err == nil && m.Seq > s.live.LastSeq {
+			if errors.Is(err, io.EOF) || err == nil && m.Seq > end {
 				break
 			}
 			if err != nil {
-				return s.lossAt(x, err)
+				return nil, s.lossAt(x, err)
 			}
 			if last = append(last, witness{m.Seq, sha256.Sum256(m.Raw)}); len(last) > compared {
 				last = last[1:]
 			}
 		}
 	}
-	for i := len(last) - 1; i >= 0; i-- {
-		live, err := p.conn.Message(ctx, s.Name, last[i].seq)
-		switch {
-		case errors.Is(err, jetstream.ErrMessageNotFound), errors.Is(err, jetstream.ErrNotVerbatim):
-			continue
-		case err != nil:
-			return err
-		case sha256.Sum256(live.Raw) != last[i].sum:
-			s.conflict("restore the whole stream, under another name or with --replace",
-				"message %d is another one on the server: the stream is not the snapshot's, and its consumers would stand at the wrong messages", last[i].seq)
-		}
-		return nil
-	}
-	s.warning("the snapshot and the server's stream have no message in common that tells whether they are the same stream: if they are not, the consumers stand at the wrong messages")
-	return nil
+	return last, nil
 }

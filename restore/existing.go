@@ -2,6 +2,8 @@ package restore
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 
 	"jetsam/jetstream"
@@ -15,6 +17,7 @@ const (
 	SkipExisting                    // it is left as it is
 	UpdateExisting                  // its configuration becomes what it shall be; its messages and consumers stay
 	ReplaceExisting                 // the restored stream takes its place
+	MissingOnly                     // it is left as it is, whatever state it is in, also where no server says more than that it exists
 )
 
 // Parts says what of a stream is restored.
@@ -50,15 +53,30 @@ func (o Options) check(moment bool) error {
 		return &RequestError{Reason: "consumers only, and none of them: there is nothing to restore"}
 	case o.Parts == ConsumersOnly && o.Target.changesConfig():
 		return &RequestError{Reason: "consumers only: the stream stays configured as it is"}
+	case o.Parts == ConsumersOnly && o.Existing == MissingOnly:
+		return &RequestError{Reason: "consumers are added to streams that exist, and only streams that are missing are wanted"}
 	case o.Existing == ReplaceExisting && o.Save == nil:
 		return &RequestError{Reason: "a stream is replaced only where it can be saved before"}
 	}
 	return o.Cut.Check()
 }
 
-// decide says what is done with each stream, by what the server has.
-func (p *Plan) decide(existing []*jetstream.StreamInfo, there map[string]*jetstream.StreamInfo) {
+// unheard are the streams of which servers say that they exist, and no more, and why. Only who restores what is missing can do without knowing more.
+func (p *Plan) unheard(err error) (map[string]error, error) {
+	var missing *jetstream.MissingError
+	if p.Options.Existing == MissingOnly && errors.As(err, &missing) {
+		return missing.Reasons, nil
+	}
+	return nil, err
+}
+
+// decide says what is done with each stream, by what the server has, and by what it has and does not tell of.
+func (p *Plan) decide(existing []*jetstream.StreamInfo, there map[string]*jetstream.StreamInfo, unheard map[string]error) {
 	for _, s := range p.Streams {
+		if why := unheard[s.Name]; why != nil {
+			s.Action, s.LeftAlone = Skip, fmt.Sprintf("no server says more of it than that: %v", why)
+			continue
+		}
 		p.decideOne(s, there[s.Name])
 		for _, info := range existing {
 			if info.Metadata[copyName] == s.Name {
@@ -89,6 +107,9 @@ func (p *Plan) decideOne(s *StreamPlan, live *jetstream.StreamInfo) {
 	case live == nil && o.Parts == ConsumersOnly:
 		s.conflict("restore it whole", "there is no stream of that name to add consumers to")
 	case live == nil:
+	case o.Existing == MissingOnly:
+		s.Action = Skip
+		s.tellLeftAlone(live, unfinished)
 	case unfinished && o.Parts == Everything: // which will be looked at
 	case unfinished:
 		s.conflict("end that by the same restore again, or delete what it left", "an unfinished restore left a stream of that name")
@@ -105,6 +126,16 @@ func (p *Plan) decideOne(s *StreamPlan, live *jetstream.StreamInfo) {
 		s.Action, s.live = Replace, live
 	case s.Damage == nil:
 		s.conflict("choose other streams, or say what becomes of it with --skip-existing, --update-config or --replace", "a stream of that name exists")
+	}
+}
+
+// tellLeftAlone says of a stream that exists, and is left as it is, why it may not be whole.
+func (s *StreamPlan) tellLeftAlone(live *jetstream.StreamInfo, unfinished bool) {
+	switch {
+	case unfinished:
+		s.LeftAlone = "an unfinished restore left it; the same restore of it without --missing ends that"
+	case live.Cluster != nil && live.Cluster.Leader == "":
+		s.LeftAlone = "the servers that hold it have no leader at the moment"
 	}
 }
 

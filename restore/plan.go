@@ -55,6 +55,7 @@ type StreamPlan struct {
 	Damage      error        // why the snapshot does not hold it whole; such a stream is left out
 	Leftover    *Leftover    // what an unfinished restore left under its name; nil: nothing
 	Lost        *DamageError // what the repository does not give of it, as far as is known; without Damage the rest is restored
+	LeftAlone   string       // with Skip: why the server's stream may not be whole, or why that is not known
 	Nothing     string       // why the cut leaves nothing of it; such a stream is left out
 	Changes     []string     // of the configuration of the server's stream, where that is updated
 

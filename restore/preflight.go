@@ -17,6 +17,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 	p.release = p.conn.Oldest(account)
 	p.older = !p.release.TakesArchives()
 	existing, err := p.conn.Streams(ctx)
+	unheard, err := p.unheard(err)
 	if err != nil {
 		return err
 	}
@@ -24,7 +25,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 	for _, info := range existing {
 		there[info.Name] = info
 	}
-	p.decide(existing, there)
+	p.decide(existing, there, unheard)
 	if err := p.filterAll(ctx); err != nil {
 		return err
 	}

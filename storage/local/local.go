@@ -28,6 +28,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"jetsam/storage"
 )
@@ -107,6 +108,15 @@ func openRoot(dir string, disk FileSystem) (*Backend, error) {
 
 // Location returns the absolute path of the directory.
 func (b *Backend) Location() string { return b.dir }
+
+// Touched returns when a lock was last written or removed, by the clock of whoever keeps the directory.
+func (b *Backend) Touched() (time.Time, error) {
+	info, err := b.disk.Stat(filepath.Join(b.dir, storage.Lock.Dir()))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look when a lock was written: %w", translate(err))
+	}
+	return info.ModTime(), nil
+}
 
 // Close implements storage.Backend.
 func (b *Backend) Close() error { return b.root.Close() }

@@ -22,6 +22,7 @@ func (p *program) commands() []*cli.Command {
 		p.tagCommand(),
 		p.protectCommand(true),
 		p.protectCommand(false),
+		p.doctorCommand(),
 		p.statsCommand(),
 		p.keyCommand(),
 		p.unlockCommand(),

@@ -22,6 +22,7 @@ const existingHeading = "What is restored, and what becomes of streams that exis
 func existingFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "skip-existing", DisableDefaultText: true, Usage: "leave streams that exist on the server as they are, instead of refusing", Category: existingHeading},
+		&cli.BoolFlag{Name: "missing", DisableDefaultText: true, Usage: "restore streams that do not exist on the server, and leave all others alone, whatever state they are in", Category: existingHeading},
 		&cli.BoolFlag{Name: "update-config", DisableDefaultText: true, Usage: "change the configuration of streams that exist to what it was, and nothing else of them", Category: existingHeading},
 		&cli.BoolFlag{Name: "replace", DisableDefaultText: true, Usage: "replace streams that exist, after they were backed up; what is restored is made and read back beside them first", Category: existingHeading},
 		&cli.BoolFlag{Name: "config-only", DisableDefaultText: true, Usage: "make streams without messages and consumers", Category: existingHeading},
@@ -34,12 +35,12 @@ func existing(c *cli.Context) (e restore.Existing, parts restore.Parts, err erro
 	for _, row := range []struct {
 		flag string
 		is   restore.Existing
-	}{{"skip-existing", restore.SkipExisting}, {"update-config", restore.UpdateExisting}, {"replace", restore.ReplaceExisting}} {
+	}{{"skip-existing", restore.SkipExisting}, {"missing", restore.MissingOnly}, {"update-config", restore.UpdateExisting}, {"replace", restore.ReplaceExisting}} {
 		if !c.Bool(row.flag) {
 			continue
 		}
 		if e != restore.RefuseExisting {
-			return e, parts, usagef("--skip-existing, --update-config and --replace exclude each other; which is it?")
+			return e, parts, usagef("--skip-existing, --missing, --update-config and --replace exclude each other; which is it?")
 		}
 		e = row.is
 	}

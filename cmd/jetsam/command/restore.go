@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,9 @@ func (d deed) ended(a restore.Action) string {
 // outcomeNothing is that of a stream of which a cut leaves nothing.
 const outcomeNothing = "nothing chosen"
 
+// outcomeLeftAlone is that of a stream that exists, may not be whole, and is not touched.
+const outcomeLeftAlone = "left alone"
+
 // title is the stream's name, and the one that it had.
 func (r *restoredReport) title() string {
 	if r.Source == "" {
@@ -106,7 +110,8 @@ type restoreReport struct {
 	Path        string  `json:"path,omitempty"` // of the directory that they are exported to
 	Streams     int     `json:"streams"`        // restored
 	Skipped     int     `json:"skipped_streams"`
-	Salvaged    int     `json:"salvaged_streams"` // restored without what is lost
+	LeftAlone   int     `json:"left_alone_streams,omitempty"` // that exist and may not be whole, where only what is missing was wanted
+	Salvaged    int     `json:"salvaged_streams"`             // restored without what is lost
 	Failed      int     `json:"failed_streams"`
 	Messages    uint64  `json:"messages"`
 	Bytes       uint64  `json:"bytes"`
@@ -136,6 +141,9 @@ func (r *restoreReport) text(o *output) {
 	}
 	if r.Skipped > 0 {
 		equal += fmt.Sprintf("; %s left as they were", plural(r.Skipped, "stream"))
+	}
+	if r.LeftAlone > 0 {
+		equal += fmt.Sprintf("; %s left alone, in whatever state", plural(r.LeftAlone, "stream"))
 	}
 	if r.Failed > 0 {
 		equal += fmt.Sprintf("; %s failed", plural(r.Failed, "stream"))
@@ -180,6 +188,8 @@ func (r *restoreReport) add(s restoredReport) {
 		}
 	case "skipped", "skip":
 		r.Skipped++
+	case outcomeLeftAlone:
+		r.LeftAlone++
 	case outcomeNothing:
 	default:
 		r.Failed++
@@ -320,7 +330,14 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 	for _, w := range plan.Warnings {
 		p.out.warn("%s", w)
 	}
+	if nothingMissing(plan) {
+		p.out.note("no stream of the snapshot is missing on the server")
+	}
 	for _, s := range plan.Streams {
+		if s.LeftAlone != "" {
+			p.out.warn("stream %s exists on the server and is left as it is: %s", s.Name, s.LeftAlone)
+			continue
+		}
 		if s.Action == restore.Skip {
 			p.out.note("stream %s exists on the server and is left as it is", s.Name)
 			continue
@@ -336,6 +353,12 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 			p.out.note("stream %s: configuration: %s", s.Name, change)
 		}
 	}
+}
+
+// nothingMissing says whether a restore of what is missing has nothing to do.
+func nothingMissing(plan *restore.Plan) bool {
+	return plan.Options.Existing == restore.MissingOnly &&
+		!slices.ContainsFunc(plan.Streams, func(s *restore.StreamPlan) bool { return s.Action != restore.Skip })
 }
 
 // newRestoreReport says of a plan what it says as a whole.
@@ -355,6 +378,8 @@ func newPlanReport(plan *restore.Plan, d deed) *restoreReport {
 			Warnings: s.Warnings, Changes: s.Changes, Outcome: d.planned(s.Action),
 		}
 		switch {
+		case s.LeftAlone != "":
+			report.Outcome, report.Error = outcomeLeftAlone, s.LeftAlone
 		case s.Action == restore.Skip:
 		case s.Nothing != "":
 			report.Outcome = outcomeNothing
@@ -401,6 +426,21 @@ func notCaptured(plan *restore.Plan, where string) error {
 		len(names), len(names)+len(plan.Streams), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
 }
 
+// leftAlone is the error of a plan that restores what is missing, where of other streams nobody knows that they are whole.
+func leftAlone(plan *restore.Plan) error {
+	var names []string
+	for _, s := range plan.Streams {
+		if s.LeftAlone != "" {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &partialError{fmt.Sprintf("%d of %d streams exist, are not known to be whole, and are left alone: %s\nthe warnings above say why; `jetsam doctor --against %s` looks again",
+		len(names), len(plan.Streams), strings.Join(names, ", "), plan.Snapshot.ID().Short())}
+}
+
 // plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
 func plannedDamage(plan *restore.Plan, where string, d deed) error {
 	var damaged []string
@@ -415,7 +455,7 @@ func plannedDamage(plan *restore.Plan, where string, d deed) error {
 		if err := notCaptured(plan, where); err != nil {
 			return err
 		}
-		return plannedSalvage(plan, d)
+		return cmp.Or(leftAlone(plan), plannedSalvage(plan, d))
 	}
 	return &partialError{fmt.Sprintf("%d of %d streams cannot be %s: %s: %v", len(damaged), len(plan.Streams), d.done, strings.Join(damaged, ", "), why)}
 }
@@ -461,6 +501,8 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		switch {
 		case s.Err != nil:
 			report.Outcome, report.Error = "failed", s.Err.Error()
+		case plan.Streams[i].LeftAlone != "":
+			report.Outcome, report.Error = outcomeLeftAlone, plan.Streams[i].LeftAlone
 		case s.Action == restore.Skip:
 		case s.Nothing != "":
 			report.Outcome = outcomeNothing
@@ -490,7 +532,7 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 	if err := notCaptured(plan, where); err != nil && len(failed) == 0 {
 		return err
 	}
-	return partialRestore(res, failed, r.deed)
+	return partialRestore(plan, res, failed, r.deed)
 }
 
 // allVerified says whether messages were restored, and all of them read back and equal to the snapshot's.
@@ -507,9 +549,9 @@ func allVerified(res *restore.Result) bool {
 }
 
 // partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
-func partialRestore(res *restore.Result, failed []restore.StreamResult, d deed) error {
+func partialRestore(plan *restore.Plan, res *restore.Result, failed []restore.StreamResult, d deed) error {
 	if len(failed) == 0 {
-		return salvagedRestore(res, d)
+		return cmp.Or(leftAlone(plan), salvagedRestore(res, d))
 	}
 	if len(failed) == len(res.Streams) {
 		return fmt.Errorf("none of %d streams was %s; the first: %w", len(failed), d.done, failed[0].Err)
