@@ -41,6 +41,9 @@ func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture
 	if err != nil {
 		c = &capture{StreamResult: StreamResult{Name: info.Name, Err: fmt.Errorf("stream %s: %w", info.Name, err)}}
 	}
+	if c.Err == nil {
+		b.outage.end() // where other streams were waited for: their leaders are away, and not the server
+	}
 	c.Took = time.Since(began)
 	b.report(Progress{Stream: info.Name, Messages: c.Messages, TotalMessages: c.Messages, Bytes: c.Bytes, TotalBytes: c.Bytes, Done: true, Err: c.Err})
 	return c, nil
@@ -312,7 +315,7 @@ func (b *run) judge(ctx context.Context, r *reading, all *streamlog.Messages) (v
 	if err != nil {
 		return verdict{}, fmt.Errorf("look at the stream again after its capture: %w", err)
 	}
-	if !after.Created.Equal(before.Created) {
+	if !before.IsSame(after) {
 		return verdict{}, errRecreated
 	}
 	if m.Count == state.Messages {
@@ -353,18 +356,19 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
-			Consumers:      b.fidelity(head),
+			Consumers:      b.fidelity(r.as.StreamInfo, head),
 		},
 	}
 	c.node, c.NewBytes, err = streamlog.SaveStream(ctx, saver{b.w}, c.Name, doc, head, m)
 	return err
 }
 
-// fidelity says how true the consumers' states are. A lone server's snapshot holds them as they stand;
-// a cluster's sets one with pending messages back to its ack floor (nats-server 2.15, stream_backup.go).
-func (b *run) fidelity(head *archive.Head) []streamlog.ConsumerFidelity {
+// fidelity says how true the states of a stream's consumers are. A lone server's snapshot holds them as they stand;
+// a cluster's sets one with pending messages back to its ack floor (nats-server 2.15, stream_backup.go). The stream may be in another
+// cluster than the server, behind a leaf node.
+func (b *run) fidelity(info *jetstream.StreamInfo, head *archive.Head) []streamlog.ConsumerFidelity {
 	f := streamlog.FidelityExact
-	if b.server.Cluster != "" {
+	if b.server.Cluster != "" || info.Cluster != nil {
 		f = streamlog.FidelityAckFloor
 	}
 	var out []streamlog.ConsumerFidelity

@@ -50,6 +50,7 @@ type increment struct {
 	consumers []archive.Consumer
 	info      *jetstream.StreamInfo // the stream, as it is captured
 	through   uint64                // the last message that the log and the stream have in common
+	goesOn    bool                  // that is the last one of the log
 	dead      *streamlog.Dead       // what the stream does not have up to its last sequence
 	full      bool                  // from the stream's first sequence on, both have every one that is common
 	want      uint64                // messages that came
@@ -105,10 +106,11 @@ func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*ca
 	return c, i.save(ctx, c, r, m)
 }
 
-// recreated says that the stream is not the one that the earlier snapshot holds, although it goes on from there.
+// recreated says that the stream is not the one that the earlier snapshot holds, although it goes on from there. In a cluster that is not known
+// of a restored stream that has all of the snapshot: its servers do not agree on when it was created, see [jetstream.StreamInfo.IsSame].
 func (i *increment) recreated() string {
 	state, err := archive.ParseState(i.info.State)
-	if err != nil {
+	if err != nil || i.info.Cluster != nil && i.goesOn && state.FirstTime.Before(i.info.Created) {
 		return ""
 	}
 	return recreated(i.parent, i.info.Created, state)
@@ -283,6 +285,7 @@ func (i *increment) findCommon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.goesOn = same && i.info.LastSeq >= was.LastSeq
 	if same && i.info.Deleted == 0 && i.info.FirstSeq == was.FirstSeq && i.info.LastSeq >= was.LastSeq &&
 		i.info.Messages == i.log.Stream.Document.Jetsam.Messages+i.info.LastSeq-top.Seq {
 		// The stream lacks none from its first to its last, and the log has as many up to the common one: so both have all of them.
@@ -421,7 +424,7 @@ func (i *increment) judge(ctx context.Context, came *streamlog.Messages, g *gaps
 	if err != nil {
 		return verdict{}, err
 	}
-	if !after.Created.Equal(i.info.Created) {
+	if !i.info.IsSame(after) {
 		return verdict{}, errRecreated
 	}
 	if came.Count == i.want {
@@ -520,7 +523,7 @@ func (i *increment) save(ctx context.Context, c *capture, r *reading, m *streaml
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
-			Consumers:      i.b.fidelity(head),
+			Consumers:      i.b.fidelity(i.info, head),
 			Continues:      &streamlog.ContinuationOrigin{Snapshot: i.parent.snapshot.String(), Sequence: i.through},
 		},
 	}
@@ -574,6 +577,10 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 		Delivered jetstream.Position `json:"delivered"`
 		AckFloor  jetstream.Position `json:"ack_floor"`
 	}
+	config, err := storedConfig(c.Config)
+	if err != nil {
+		return nil, err
+	}
 	s := state{c.Delivered, c.AckFloor}
 	if c.AckPending > 0 {
 		s.Delivered = s.AckFloor
@@ -581,7 +588,7 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 	return json.Marshal(struct {
 		Config json.RawMessage `json:"config"`
 		State  state           `json:"state"`
-	}{c.Config, s})
+	}{config, s})
 }
 
 // headChunk is how much of a snapshot a server sends at a time of which only the head is wanted.

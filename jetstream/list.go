@@ -8,6 +8,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"jetsam/internal/strictjson"
 )
@@ -131,7 +134,7 @@ func (c *Conn) Streams(ctx context.Context) ([]*StreamInfo, error) {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	all, missing, err := collect(l, parseStreamInfo, func(name string) (*StreamInfo, error) {
-		return c.streamRequest(ctx, "INFO", name, nil)
+		return c.streamInfo(ctx, name)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list streams: %w", err)
@@ -143,8 +146,11 @@ func (c *Conn) Streams(ctx context.Context) ([]*StreamInfo, error) {
 	return all, nil
 }
 
-// collect parses the entries of l, and asks once more, one by one, for those that are missing. What is found out about
-// none of them is returned by name.
+// maxAsked is how many names are asked for at a time of which a list does not say more: each may take as long as an answer may.
+const maxAsked = 16
+
+// collect parses the entries of l, and asks once more for each of those that are missing. Those that nothing is found out about are returned
+// by name.
 func collect[T any](l *listing, parse func(json.RawMessage) (T, error), ask func(name string) (T, error)) (all []T, missing map[string]error, err error) {
 	for name, raw := range l.found {
 		if l.missing[name] {
@@ -157,14 +163,23 @@ func collect[T any](l *listing, parse func(json.RawMessage) (T, error), ask func
 		all = append(all, one)
 	}
 	missing = map[string]error{}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(maxAsked)
 	for name := range l.missing {
-		one, err := ask(name)
-		if err != nil {
-			missing[name] = err
-			continue
-		}
-		all = append(all, one)
+		g.Go(func() error {
+			one, err := ask(name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missing[name] = err
+			} else {
+				all = append(all, one)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // there are no errors
 	return all, missing, nil
 }
 

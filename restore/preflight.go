@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,7 +16,10 @@ func (p *Plan) preflight(ctx context.Context) error {
 		return err
 	}
 	existing, err := p.conn.Streams(ctx)
-	if err != nil {
+	var missing *jetstream.MissingError
+	if errors.As(err, &missing) {
+		p.tellMissing(missing)
+	} else if err != nil {
 		return err
 	}
 	there := make(map[string]*jetstream.StreamInfo, len(existing))
@@ -44,6 +48,17 @@ func (p *Plan) preflight(ctx context.Context) error {
 	}
 	p.checkLimits(account)
 	return p.conflicts()
+}
+
+// tellMissing tells of streams of the server that no server leads just now: of these, only the names are known.
+func (p *Plan) tellMissing(missing *jetstream.MissingError) {
+	for _, s := range p.Streams {
+		if why, there := missing.Reasons[s.Name]; there {
+			s.conflict("bring back the servers that hold it, or leave it out", "a stream of that name exists, and no server says more of it: %v", why)
+		} else if s.runs() {
+			s.warning("whether its subjects overlap those of streams that no server leads just now is not known: %v", missing)
+		}
+	}
 }
 
 // check holds what is done with a stream against the server, and says what the user may not expect.
