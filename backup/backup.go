@@ -129,10 +129,16 @@ func (r *Result) Failed() []StreamResult {
 	return slices.DeleteFunc(slices.Clone(r.Streams), func(s StreamResult) bool { return s.Err == nil && s.Torn == "" })
 }
 
-// Plan returns the streams that Run would capture, in the order of their names.
+// Plan returns the streams that Run would capture, in the order of their names. Of one that no server leads just now, only the name is known:
+// Raw is nil.
 func Plan(ctx context.Context, conn *jetstream.Conn, sel streamlog.Selection) ([]*jetstream.StreamInfo, error) {
 	all, err := conn.Streams(ctx)
-	if err != nil {
+	var missing *jetstream.MissingError
+	if errors.As(err, &missing) {
+		for name := range missing.Reasons {
+			all = append(all, &jetstream.StreamInfo{Name: name})
+		}
+	} else if err != nil {
 		return nil, err
 	}
 	byName := make(map[string]*jetstream.StreamInfo, len(all))

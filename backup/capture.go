@@ -45,6 +45,9 @@ func (b *run) capture(ctx context.Context, info *jetstream.StreamInfo) (*capture
 	if err != nil {
 		c = &capture{StreamResult: StreamResult{Name: info.Name, Err: fmt.Errorf("stream %s: %w", info.Name, err)}}
 	}
+	if c.Err == nil {
+		b.outage.end() // where other streams were waited for: their leaders are away, and not the server
+	}
 	c.Took = time.Since(began)
 	b.report(Progress{Stream: info.Name, Messages: c.Messages, TotalMessages: c.Messages, Bytes: c.Bytes, TotalBytes: c.Bytes, Done: true, Err: c.Err})
 	return c, nil
@@ -189,7 +192,7 @@ func (b *run) beginWhole(ctx context.Context, name string, k *breaks, instead st
 		snap, err := b.openPatiently(ctx, name, before)
 		if err == nil {
 			before.Config, before.State = snap.Config, snap.State
-			r := b.newReading(standing{before, snap.state, snap.head, b.fidelity(snap.head)}, snap.way(), k)
+			r := b.newReading(standing{before, snap.state, snap.head, b.fidelity(before.Cluster, snap.head)}, snap.way(), k)
 			r.how, r.files = WaySnapshot, snap.files
 			return r, nil
 		}
@@ -392,7 +395,7 @@ func (b *run) judge(ctx context.Context, r *reading, all *streamlog.Messages) (v
 	if err != nil {
 		return verdict{}, fmt.Errorf("look at the stream again after its capture: %w", err)
 	}
-	if !after.Created.Equal(before.Created) {
+	if !before.IsSame(after) {
 		return verdict{}, errRecreated
 	}
 	switch {
@@ -452,11 +455,11 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 	return err
 }
 
-// fidelity says how true the consumers' states are. A lone server's snapshot holds them as they stand;
+// fidelity says how true the states of a stream's consumers are. A lone server's snapshot holds them as they stand;
 // a cluster's sets one with pending messages back to its ack floor (nats-server 2.15, stream_backup.go).
-func (b *run) fidelity(head *archive.Head) []streamlog.ConsumerFidelity {
+func (b *run) fidelity(cluster *jetstream.ClusterInfo, head *archive.Head) []streamlog.ConsumerFidelity {
 	f := streamlog.FidelityExact
-	if b.server.Cluster != "" {
+	if b.clustered(cluster) {
 		f = streamlog.FidelityAckFloor
 	}
 	var out []streamlog.ConsumerFidelity
@@ -465,6 +468,10 @@ func (b *run) fidelity(head *archive.Head) []streamlog.ConsumerFidelity {
 	}
 	return out
 }
+
+// clustered says whether a stream or consumer, of which the server said this, is a cluster's. That may be another one than the server's, behind a leaf
+// node.
+func (b *run) clustered(c *jetstream.ClusterInfo) bool { return b.server.Cluster != "" || c != nil }
 
 // wireLimit bounds what a server may send for a stream of that state: twice its bytes, and room for many small messages. Before 2.15 one message may
 // stand alone in a block of which all others are deleted.

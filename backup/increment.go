@@ -51,6 +51,7 @@ type increment struct {
 	fidelity  []streamlog.ConsumerFidelity
 	info      *jetstream.StreamInfo // the stream, as it is captured
 	through   uint64                // the last message that the log and the stream have in common
+	goesOn    bool                  // that is the last one of the log
 	dead      *streamlog.Dead       // what the stream does not have up to its last sequence
 	full      bool                  // from the stream's first sequence on, both have every one that is common
 	want      uint64                // messages that came
@@ -106,10 +107,11 @@ func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*ca
 	return c, i.save(ctx, c, r, m)
 }
 
-// recreated says that the stream is not the one that the earlier snapshot holds, although it goes on from there.
+// recreated says that the stream is not the one that the earlier snapshot holds, although it goes on from there. In a cluster that is not known
+// of a restored stream that has all of the snapshot: its servers do not agree on when it was created, see [jetstream.StreamInfo.IsSame].
 func (i *increment) recreated() string {
 	state, err := archive.ParseState(i.info.State)
-	if err != nil {
+	if err != nil || i.info.Cluster != nil && i.goesOn && state.FirstTime.Before(i.info.Created) {
 		return ""
 	}
 	return recreated(i.parent, i.info.Created, state)
@@ -284,6 +286,7 @@ func (i *increment) findCommon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.goesOn = same && i.info.LastSeq >= was.LastSeq
 	if same && i.info.Deleted == 0 && i.info.FirstSeq == was.FirstSeq && i.info.LastSeq >= was.LastSeq &&
 		i.info.Messages == i.log.Stream.Document.Jetsam.Messages+i.info.LastSeq-top.Seq {
 		// The stream lacks none from its first to its last, and the log has as many up to the common one: so both have all of them.
@@ -424,7 +427,7 @@ func (i *increment) judge(ctx context.Context, came *streamlog.Messages, g *gaps
 	if err != nil {
 		return verdict{}, err
 	}
-	if !after.Created.Equal(i.info.Created) {
+	if !i.info.IsSame(after) {
 		return verdict{}, errRecreated
 	}
 	if came.Count == i.want {
@@ -555,11 +558,12 @@ func (b *run) readConsumers(ctx context.Context, stream string) (out []archive.C
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	if b.server.Cluster == "" && b.server.AtLeast(2, 15) && slices.ContainsFunc(listed, waits) {
+	lone := !slices.ContainsFunc(listed, func(c *jetstream.ConsumerInfo) bool { return b.clustered(c.Cluster) })
+	if lone && b.server.AtLeast(2, 15) && slices.ContainsFunc(listed, waits) {
 		if out, received, err = b.consumersOfSnapshot(ctx, stream); err != nil {
 			return nil, nil, 0, err
 		}
-		return out, b.fidelity(&archive.Head{Consumers: out}), received, nil
+		return out, b.fidelity(nil, &archive.Head{Consumers: out}), received, nil
 	}
 	for _, c := range listed {
 		received += uint64(len(c.Raw))
@@ -584,7 +588,7 @@ func waits(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redeli
 
 // fidelityOf says how true a listed consumer's state is.
 func (b *run) fidelityOf(c *jetstream.ConsumerInfo) string {
-	if b.server.Cluster != "" || waits(c) {
+	if b.clustered(c.Cluster) || waits(c) {
 		return streamlog.FidelityAckFloor
 	}
 	return streamlog.FidelityExact
@@ -596,6 +600,10 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 		Delivered jetstream.Position `json:"delivered"`
 		AckFloor  jetstream.Position `json:"ack_floor"`
 	}
+	config, err := storedConfig(c.Config)
+	if err != nil {
+		return nil, err
+	}
 	s := state{c.Delivered, c.AckFloor}
 	if c.AckPending > 0 {
 		s.Delivered = s.AckFloor
@@ -603,7 +611,7 @@ func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
 	return json.Marshal(struct {
 		Config json.RawMessage `json:"config"`
 		State  state           `json:"state"`
-	}{c.Config, s})
+	}{config, s})
 }
 
 // headChunk is how much of a snapshot a server sends at a time of which only the head is wanted.

@@ -164,6 +164,7 @@ func (r *reading) close() {
 // resume goes on above the last message that came. Its error is why it broke off, and why it was not gone on with.
 func (r *reading) resume(ctx context.Context, why error) error {
 	r.close()
+	r.b.outage.end() // the server was there a moment ago
 	for err := why; ; {
 		pause, ok := r.breaks.another(r.last)
 		if !ok || r.count == 0 || !broke(err) {
@@ -242,7 +243,7 @@ func (b *run) stand(ctx context.Context, name string) (s standing, err error) {
 // continues returns an error where the stream is not, or is not known to be, the one that was read, with more behind it.
 func (r *reading) continues(ctx context.Context, now standing) error {
 	switch {
-	case !now.Created.Equal(r.as.Created):
+	case !r.as.IsSame(now.StreamInfo):
 		return errRecreated
 	case now.LastSeq < r.as.state.LastSeq:
 		return fmt.Errorf("its last sequence went back from %d to %d", r.as.state.LastSeq, now.LastSeq)

@@ -11,11 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// What callers branch on. ErrTimeout and ErrConnectionLost are kinds of ErrUnreachable.
+// What callers branch on. ErrTimeout, ErrConnectionLost and ErrNoLeader are kinds of ErrUnreachable.
 var (
 	ErrUnreachable          = errors.New("NATS is unreachable")
 	ErrTimeout        error = &kind{"NATS did not answer in time", ErrUnreachable}
 	ErrConnectionLost error = &kind{"connection to NATS lost", ErrUnreachable}
+	ErrNoLeader       error = &kind{"no server leads it", ErrUnreachable}
 	ErrClosed               = errors.New("already closed")
 
 	// ErrAuthentication is why a server refused the connection itself; it comes in a *PermissionError.
@@ -97,15 +98,17 @@ func (e *APIError) Error() string {
 
 // Is maps the server's error codes to the sentinels of this package.
 func (e *APIError) Is(target error) bool {
-	if target == sentinel(e.ErrCode) {
-		return true
+	if is := sentinel(e.ErrCode); is != nil {
+		return errors.Is(is, target)
 	}
 	if inner, ok := e.innerCode(); ok {
-		return target == sentinel(inner)
+		return errors.Is(sentinel(inner), target)
 	}
 	switch target {
 	case ErrStoreFailed:
 		return e.ErrCode == codeRestoreFailed && strings.Contains(e.Description, notInOrder)
+	case ErrRestoreDropped:
+		return e.ErrCode == codeRestoreFailed && strings.Contains(e.Description, closedPipe)
 	case ErrSnapshotBusy:
 		return e.ErrCode == codeSnapshotFailed && strings.Contains(e.Description, "snapshot in progress")
 	case ErrNoSnapshots:
@@ -113,6 +116,10 @@ func (e *APIError) Is(target error) bool {
 	}
 	return false
 }
+
+// closedPipe is in the description of a restore that the server gave up after 5 s without data, where it still says so (nats-server 2.15,
+// processStreamRestore): for that long, nothing came through from another server of its cluster.
+const closedPipe = "closed pipe"
 
 // notInOrder is in the description of a failed restore whose new store had messages already: a server can give it some of a stream of the same
 // name that was deleted a moment ago (see Conn.DeleteStream). Asked again, it does not.
@@ -139,6 +146,8 @@ func sentinel(code int) error {
 	switch code {
 	case 10008: // JetStream system temporarily unavailable
 		return ErrUnreachable
+	case 10118, 10119: // stream, consumer offline: the servers that hold it are away
+		return ErrNoLeader
 	case 10035, 10039, 10076: // account not found, JetStream not enabled (for account)
 		return ErrNoJetStream
 	case 10059:

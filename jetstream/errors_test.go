@@ -36,6 +36,7 @@ func TestAPIErrorIsASentinel(t *testing.T) {
 		{10062, "restore failed: error adding stream: subjects overlap with an existing stream (10065)", ErrSubjectsOverlap},
 		{10062, "restore failed: unexpected EOF", nil},
 		{10062, "restore failed: failed to store message sequence 442: expected sequence does not match store", ErrStoreFailed},
+		{10062, "restore failed: io: read/write on closed pipe", ErrRestoreDropped},
 		{10062, "restore failed: it (the server) is (not) well ()", nil},
 		{10064, "snapshot failed: no such stream (10059)", nil},
 		{10003, "bad request", nil},
@@ -50,9 +51,19 @@ func TestAPIErrorIsASentinel(t *testing.T) {
 }
 
 func TestSentinelsOfAKind(t *testing.T) {
-	for _, err := range []error{ErrTimeout, ErrConnectionLost} {
+	for _, err := range []error{ErrTimeout, ErrConnectionLost, ErrNoLeader} {
 		if !errors.Is(err, ErrUnreachable) || errors.Is(ErrUnreachable, err) {
 			t.Errorf("%v is not a kind of %v", err, ErrUnreachable)
+		}
+	}
+}
+
+// TestOfflineIsUnreachable: a stream or consumer whose servers are away may come back.
+func TestOfflineIsUnreachable(t *testing.T) {
+	for _, code := range []int{10118, 10119} {
+		err := fmt.Errorf("wrapped: %w", &APIError{Code: 500, ErrCode: code, Description: "stream is offline"})
+		if !errors.Is(err, ErrNoLeader) || !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrTimeout) {
+			t.Errorf("error %d is %v", code, err)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (c *Conn) Fetch(ctx context.Context, stream string, from, to uint64, o Fetc
 }
 
 func (c *Conn) fetch(ctx context.Context, stream string, from, to uint64, o FetchOptions) (*Fetch, error) {
-	info, err := c.streamRequest(ctx, "INFO", stream, nil)
+	info, err := c.streamInfo(ctx, stream)
 	if err != nil {
 		return nil, err
 	}

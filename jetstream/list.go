@@ -137,7 +137,7 @@ func (c *Conn) Streams(ctx context.Context) ([]*StreamInfo, error) {
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	all, missing, err := collect(l, parseStreamInfo, func(name string) (*StreamInfo, error) {
-		return c.streamRequest(ctx, "INFO", name, nil)
+		return c.streamInfo(ctx, name)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list streams: %w", err)
@@ -149,8 +149,8 @@ func (c *Conn) Streams(ctx context.Context) ([]*StreamInfo, error) {
 	return all, nil
 }
 
-// collect parses the entries of l, and asks once more, one by one, for those that are missing. What is found out about
-// none of them is returned by name.
+// collect parses the entries of l, and asks once more for each of those that are missing. Those that nothing is found out about are returned
+// by name.
 func collect[T any](l *listing, parse func(json.RawMessage) (T, error), ask func(name string) (T, error)) (all []T, missing map[string]error, err error) {
 	for name, raw := range l.found {
 		if l.missing[name] {

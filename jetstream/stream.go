@@ -119,6 +119,22 @@ func (c *ClusterInfo) Behind() (names []string) {
 	return names
 }
 
+// IsSame reports whether a later look is at the same stream, and not at one that was made anew since.
+//
+// The servers of a cluster do not agree on when a restored stream was created (nats-server 2.15: the one that restored it says when it began, the
+// others when it was done). Where another leads it now, it is the same if no sequence went back, and its first and last message are no others.
+func (s *StreamInfo) IsSame(later *StreamInfo) bool {
+	if s.Created.Equal(later.Created) {
+		return true
+	}
+	restored := s.FirstTime.Before(s.Created) // its messages are older than itself
+	if !restored || s.Cluster == nil || later.Cluster == nil || s.Cluster.Leader == later.Cluster.Leader {
+		return false
+	}
+	return later.FirstSeq >= s.FirstSeq && later.LastSeq >= s.LastSeq &&
+		(later.FirstSeq > s.FirstSeq || later.FirstTime.Equal(s.FirstTime)) && (later.LastSeq > s.LastSeq || later.LastTime.Equal(s.LastTime))
+}
+
 // parseStreamInfo reads raw, which becomes a part of the result.
 func parseStreamInfo(raw json.RawMessage) (*StreamInfo, error) {
 	var parts struct {
@@ -156,7 +172,7 @@ func ParseSettings(config json.RawMessage) (name string, s StreamSettings, err e
 
 // Stream asks for one stream. If there is none of that name the error is ErrStreamNotFound.
 func (c *Conn) Stream(ctx context.Context, name string) (*StreamInfo, error) {
-	s, err := c.streamRequest(ctx, "INFO", name, nil)
+	s, err := c.streamInfo(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("get stream %s: %w", name, err)
 	}
@@ -172,15 +188,7 @@ func (c *Conn) StreamDeleted(ctx context.Context, name string) (*StreamInfo, []u
 	if err := checkName("stream", name); err != nil {
 		return nil, nil, err
 	}
-	answer, err := c.request(ctx, c.prefix+".STREAM.INFO."+name, []byte(`{"deleted_details":true}`))
-	if err != nil {
-		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
-	}
-	raw, err := checkLongAnswer(answer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
-	}
-	s, err := namedStreamInfo(raw, name)
+	s, err := c.led(ctx, func() (*StreamInfo, error) { return c.longStreamInfo(ctx, name) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("get stream %s: %w", name, err)
 	}
@@ -191,6 +199,19 @@ func (c *Conn) StreamDeleted(ctx context.Context, name string) (*StreamInfo, []u
 		return nil, nil, fmt.Errorf("decode the deleted sequences of stream %s: %w", name, err)
 	}
 	return s, deleted, nil
+}
+
+// longStreamInfo asks for a stream, and for the sequences that it lost, which its state has then.
+func (c *Conn) longStreamInfo(ctx context.Context, name string) (*StreamInfo, error) {
+	answer, err := c.request(ctx, c.prefix+".STREAM.INFO."+name, []byte(`{"deleted_details":true}`))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := checkLongAnswer(answer)
+	if err != nil {
+		return nil, err
+	}
+	return namedStreamInfo(raw, name)
 }
 
 // sequences reads a list of sequences, which may be missing, and sorts it.
@@ -259,6 +280,33 @@ func (c *Conn) streamRequest(ctx context.Context, verb, name string, body []byte
 		return nil, err
 	}
 	return namedStreamInfo(raw, name)
+}
+
+// electionPause is how long a stream is left alone that has no leader.
+const electionPause = 200 * time.Millisecond
+
+// led asks for a stream until its leader answers, for as long as an answer may take. While the servers of a stream elect their leader, any of
+// them answers, also one that lacks the last messages (nats-server 2.15, jsStreamInfoRequest).
+func (c *Conn) led(ctx context.Context, ask func() (*StreamInfo, error)) (*StreamInfo, error) {
+	for deadline := time.Now().Add(c.timeout); ; {
+		s, err := ask()
+		if err != nil || s.Cluster == nil || s.Cluster.Leader != "" {
+			return s, err
+		}
+		if time.Now().Add(electionPause).After(deadline) {
+			return nil, ErrNoLeader
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(electionPause):
+		}
+	}
+}
+
+// streamInfo asks for a stream.
+func (c *Conn) streamInfo(ctx context.Context, name string) (*StreamInfo, error) {
+	return c.led(ctx, func() (*StreamInfo, error) { return c.streamRequest(ctx, "INFO", name, nil) })
 }
 
 // namedStreamInfo reads information that must be of the stream with this name.

@@ -2,8 +2,10 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
@@ -20,7 +22,7 @@ func (t *transfer) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumers, err := t.plan.conn.Consumers(ctx, t.s.Name)
+	consumers, err := t.consumers(ctx, info)
 	if err != nil {
 		return fmt.Errorf("its messages were all sent, but its consumers cannot be listed: %w", err)
 	}
@@ -35,6 +37,22 @@ func (t *transfer) compare(ctx context.Context) error {
 		return diff
 	}
 	return nil
+}
+
+// consumersPatience is how long the consumers of a restored stream are waited for in a cluster.
+const consumersPatience = 15 * time.Second
+
+// consumers are those of the restored stream. A cluster makes them one by one after the stream, and elects a leader for each: until then they are
+// not listed, or nobody says more of them.
+func (t *transfer) consumers(ctx context.Context, info *jetstream.StreamInfo) ([]*jetstream.ConsumerInfo, error) {
+	for deadline := time.Now().Add(consumersPatience); ; {
+		found, err := t.plan.conn.Consumers(ctx, t.s.Name)
+		var missing *jetstream.MissingError
+		there := err == nil && t.s.hasConsumers(found) || err != nil && !errors.As(err, &missing) && !errors.Is(err, jetstream.ErrUnreachable)
+		if there || info.Cluster == nil || time.Now().After(deadline) || pause(ctx, reuseTime) != nil {
+			return found, err
+		}
+	}
 }
 
 // lastOf is the last sequence of the stream that info tells of. The stream is live: where a consumer is ahead of that, it is asked for again.

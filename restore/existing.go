@@ -2,8 +2,6 @@ package restore
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"strings"
 
 	"jetsam/jetstream"
@@ -61,20 +59,10 @@ func (o Options) check(moment bool) error {
 	return o.Cut.Check()
 }
 
-// unheard are the streams of which servers say that they exist, and no more, and why. Only who restores what is missing can do without knowing more.
-func (p *Plan) unheard(err error) (map[string]error, error) {
-	var missing *jetstream.MissingError
-	if p.Options.Existing == MissingOnly && errors.As(err, &missing) {
-		return missing.Reasons, nil
-	}
-	return nil, err
-}
-
-// decide says what is done with each stream, by what the server has, and by what it has and does not tell of.
-func (p *Plan) decide(existing []*jetstream.StreamInfo, there map[string]*jetstream.StreamInfo, unheard map[string]error) {
+// decide says what is done with each stream, by what the server has.
+func (p *Plan) decide(existing []*jetstream.StreamInfo, there map[string]*jetstream.StreamInfo) {
 	for _, s := range p.Streams {
-		if why := unheard[s.Name]; why != nil {
-			s.Action, s.LeftAlone = Skip, fmt.Sprintf("no server says more of it than that: %v", why)
+		if s.LeftAlone != "" {
 			continue
 		}
 		p.decideOne(s, there[s.Name])

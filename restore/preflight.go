@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,15 +18,17 @@ func (p *Plan) preflight(ctx context.Context) error {
 	p.release = p.conn.Oldest(account)
 	p.older = !p.release.TakesArchives()
 	existing, err := p.conn.Streams(ctx)
-	unheard, err := p.unheard(err)
-	if err != nil {
+	var missing *jetstream.MissingError
+	if errors.As(err, &missing) {
+		p.tellMissing(missing)
+	} else if err != nil {
 		return err
 	}
 	there := make(map[string]*jetstream.StreamInfo, len(existing))
 	for _, info := range existing {
 		there[info.Name] = info
 	}
-	p.decide(existing, there, unheard)
+	p.decide(existing, there)
 	if err := p.filterAll(ctx); err != nil {
 		return err
 	}
@@ -47,6 +50,22 @@ func (p *Plan) preflight(ctx context.Context) error {
 	}
 	p.checkLimits(account)
 	return p.conflicts()
+}
+
+// tellMissing tells of streams of the server that no server leads just now: of these, only the names are known. Who restores what is missing leaves
+// them alone.
+func (p *Plan) tellMissing(missing *jetstream.MissingError) {
+	for _, s := range p.Streams {
+		why, there := missing.Reasons[s.Name]
+		switch {
+		case there && p.Options.Existing == MissingOnly:
+			s.Action, s.LeftAlone = Skip, fmt.Sprintf("no server says more of it than that: %v", why)
+		case there:
+			s.conflict("bring back the servers that hold it, or leave it out", "a stream of that name exists, and no server says more of it: %v", why)
+		case s.runs():
+			s.warning("whether its subjects overlap those of streams that no server leads just now is not known: %v", missing)
+		}
+	}
 }
 
 // check holds what is done with a stream against the server, and says what the user may not expect.

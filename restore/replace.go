@@ -144,7 +144,7 @@ func (r *replacement) look(ctx context.Context) (*jetstream.StreamInfo, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Created.Equal(r.s.live.Created):
+	case !r.s.live.IsSame(info):
 		return nil, errors.New("somebody made it anew since the plan was made")
 	case r.isClosed && closedBy(info.StreamSettings) != r.p.run:
 		return nil, errors.New("somebody else changed its subjects, perhaps another run of jetsam that replaces it")
@@ -289,7 +289,7 @@ func (r *replacement) checkFree(ctx context.Context) error {
 
 // sameMessages says whether nothing came into a stream from one time to another.
 func sameMessages(a, b *jetstream.StreamInfo) bool {
-	return a.LastSeq == b.LastSeq && a.Created.Equal(b.Created)
+	return a.LastSeq == b.LastSeq && a.IsSame(b)
 }
 
 // undo removes the copy and lets messages come into the stream again.
@@ -318,7 +318,7 @@ func (r *replacement) reopen(ctx context.Context) (remains string) {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			return "there is no stream of that name any more, and this restore did not delete it"
 		case err != nil:
-		case !info.Created.Equal(r.s.live.Created):
+		case !r.s.live.IsSame(info):
 			return "another stream that somebody made under that name is on the server as it was"
 		default:
 			run := closedBy(info.StreamSettings)

@@ -46,7 +46,7 @@ func newRepoIn(t testing.TB, dir string, o repo.Options) *repo.Repo {
 // connect connects to a server as jetsam does.
 func connect(t testing.TB, s *source) *jetstream.Conn {
 	t.Helper()
-	return connectTo(t, s.URL())
+	return connectTo(t, s.address())
 }
 
 // backUp backs up the selected streams, all of which must succeed.

@@ -20,6 +20,9 @@ type link struct {
 	// chunk is called with each chunk of a snapshot before it passes: its stream, and its index from 1. Index 0 is the end.
 	// Nothing more passes on that connection until it returns.
 	chunk func(stream string, index int)
+	// meddle is called with each chunk of a snapshot, by its index and as it is on the wire. It returns what passes in its place, and whether the
+	// connection goes on then.
+	meddle func(index int, message []byte) (instead []byte, goesOn bool)
 	// pass is called with each message that a client sends, and says whether it goes on to the server.
 	pass  func(subject string, body []byte) bool
 	delay time.Duration // that everything takes, in each direction
@@ -130,11 +133,25 @@ func (k *link) follow(w io.Writer, server net.Conn) {
 			k.seen(reply, payload)
 			line = append(line, payload...)
 		}
+		goesOn := true
+		if k.meddle != nil && chunkIndex(line) > 0 {
+			line, goesOn = k.meddle(chunkIndex(line), line)
+		}
 		k.bytes.Add(int64(len(line)))
-		if _, err := w.Write(line); err != nil {
+		if _, err := w.Write(line); err != nil || !goesOn {
 			return
 		}
 	}
+}
+
+// chunkIndex is the index of the chunk of a snapshot that a message on the wire is; 0 if it is none.
+func chunkIndex(message []byte) int {
+	line, _, _ := bytes.Cut(message, []byte("\r\n"))
+	if _, reply := messageLine(line); strings.HasPrefix(reply, "$JS.SNAPSHOT.ACK.") {
+		index, _ := strconv.Atoi(reply[strings.LastIndexByte(reply, '.')+1:])
+		return index
+	}
+	return 0
 }
 
 // messageLine reads the line before a message: the size of its body, -1 if it is another line, and its reply subject.

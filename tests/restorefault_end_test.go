@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -143,31 +141,6 @@ func waitMarked(t *testing.T, s *source, marked bool) {
 			t.Fatalf("the stream is not there with its mark %v: %v", marked, err)
 		}
 	}
-}
-
-// clusterOfProcesses starts three servers that are one and can be killed.
-func clusterOfProcesses(t *testing.T) (servers []*serverProcess, options []processOptions) {
-	t.Helper()
-	var ports []int
-	var routes []string
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, "nats://"+l.Addr().String())
-		must(t, l.Close())
-	}
-	for i, port := range ports {
-		o := processOptions{StoreDir: t.TempDir(), Name: fmt.Sprintf("n%d", i),
-			Config: fmt.Sprintf("cluster { name: C, listen: \"127.0.0.1:%d\", routes: [%s] }", port, strings.Join(routes, ", "))}
-		p := startProcess(t, o, nil)
-		u, err := url.Parse(p.url)
-		must(t, err)
-		o.Port, err = strconv.Atoi(u.Port())
-		must(t, err)
-		servers, options = append(servers, p), append(options, o)
-	}
-	return servers, options
 }
 
 // TestClusterServerKilled kills one of three servers in the middle of a restore of a replicated stream: a success is exact, and else it says

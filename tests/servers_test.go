@@ -45,6 +45,14 @@ func startServer(t testing.TB, o natsd.Options) *source {
 	return &source{srv, nc, js}
 }
 
+// address is where the server listens, which need not be one of this process.
+func (s *source) address() string {
+	if s.Server == nil {
+		return s.nc.ConnectedUrl()
+	}
+	return s.URL()
+}
+
 // create makes a stream.
 func (s *source) create(t testing.TB, cfg jetstream.StreamConfig) jetstream.Stream {
 	t.Helper()

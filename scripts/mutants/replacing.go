@@ -90,7 +90,7 @@ func replacing() []mutant {
 		{
 			promise: "what another run put in the place of a stream is not touched",
 			file:    "restore/replace.go",
-			old:     "	case !info.Created.Equal(r.s.live.Created):\n		return nil,",
+			old:     "	case !r.s.live.IsSame(info):\n		return nil,",
 			new:     "	case false:\n		return nil,",
 			pkg:     inTests, run: "^TestReplaceAtOnce$",
 		},

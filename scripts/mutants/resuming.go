@@ -20,7 +20,7 @@ func resuming() []mutant {
 		{
 			promise: "a capture does not go on in a stream that was created anew",
 			file:    "backup/resume.go",
-			old:     "case !now.Created.Equal(r.as.Created):",
+			old:     "case !r.as.IsSame(now.StreamInfo):",
 			new:     "case false:",
 			pkg:     inTests, run: "^TestCutInMidCapture$",
 		},

@@ -1,0 +1,84 @@
+package main
+
+// clustering: leaders change and servers go away, and nothing is lost or mistaken for something else.
+func clustering() []mutant {
+	return []mutant{
+		{
+			promise: "a server that answers for a stream without a leader is not believed",
+			file:    "jetstream/stream.go",
+			old:     `if err != nil || s.Cluster == nil || s.Cluster.Leader != "" {`,
+			new:     "if true {",
+			pkg:     inJetstream, run: "^TestStreamWithoutALeader$",
+		},
+		{
+			promise: "streams without a leader are asked for together",
+			file:    "jetstream/list.go",
+			old:     "g.SetLimit(maxAsked)",
+			new:     "g.SetLimit(1)",
+			pkg:     inJetstream, run: "^TestManyStreamsWithoutALeader$",
+		},
+		{
+			promise: "a stream that is offline may come back",
+			file:    "jetstream/errors.go",
+			old:     "case 10118, 10119:",
+			new:     "case 10119:",
+			pkg:     inJetstream, run: "^TestOfflineIsUnreachable$",
+		},
+		{
+			promise: "a restored stream is the same when another leads it",
+			file:    "jetstream/stream.go",
+			old:     "if !restored || s.Cluster == nil || later.Cluster == nil || s.Cluster.Leader == later.Cluster.Leader {",
+			new:     "if true {",
+			pkg:     inJetstream, run: "^TestSameStream$",
+		},
+		{
+			promise: "a stream that was never restored has one date of creation",
+			file:    "jetstream/stream.go",
+			old:     "restored := s.FirstTime.Before(s.Created)",
+			new:     "restored := true",
+			pkg:     inJetstream, run: "^TestSameStream$",
+		},
+		{
+			promise: "another first message is another stream",
+			file:    "jetstream/stream.go",
+			old:     "(later.FirstSeq > s.FirstSeq || later.FirstTime.Equal(s.FirstTime)) && ",
+			new:     "",
+			pkg:     inJetstream, run: "^TestSameStream$",
+		},
+		{
+			promise: "another last message is another stream",
+			file:    "jetstream/stream.go",
+			old:     "later.FirstSeq >= s.FirstSeq && later.LastSeq >= s.LastSeq &&",
+			new:     "later.FirstSeq >= s.FirstSeq &&",
+			pkg:     inJetstream, run: "^TestSameStream$",
+		},
+		{
+			promise: "a stream that nobody leads does not keep the others from being backed up",
+			file:    "backup/backup.go",
+			old:     "if errors.As(err, &missing) {",
+			new:     "if false {",
+			pkg:     inTests, run: "^TestClusterServerAway$",
+		},
+		{
+			promise: "a stream that nobody leads does not keep the others from being restored",
+			file:    "restore/preflight.go",
+			old:     "if errors.As(err, &missing) {",
+			new:     "if false {",
+			pkg:     inTests, run: "^TestClusterServerAway$",
+		},
+		{
+			promise: "a name that a stream without a leader has is taken",
+			file:    "restore/preflight.go",
+			old:     "if why, there := missing.Reasons[s.Name]; there {",
+			new:     "if why, there := missing.Reasons[s.Name]; false {",
+			pkg:     inTests, run: "^TestClusterServerAway$",
+		},
+		{
+			promise: "consumers of a cluster are said to be at their floor",
+			file:    "backup/capture.go",
+			old:     `if b.server.Cluster != "" || info.Cluster != nil {`,
+			new:     "if false {",
+			pkg:     inTests, run: "^TestClusterAccount$",
+		},
+	}
+}
