@@ -59,8 +59,8 @@ func (p *program) jobsOfContexts(c *cli.Context, contexts []string) (jobs []job,
 		return nil, err
 	}
 	for i, name := range contexts {
-		if name == "" || slices.Contains(contexts[:i], name) {
-			return nil, usagef("--context %q: several contexts have names, each once", name)
+		if name == "" || strings.Contains(name, "/") || slices.Contains(contexts[:i], name) {
+			return nil, usagef("--context %q: several contexts are given by their names, each once", name)
 		}
 		config := connectionConfig(c)
 		config.Context = name
