@@ -7,6 +7,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -383,15 +384,9 @@ func (b *run) paths() []string {
 	return slices.Compact(out)
 }
 
-// host is a name that stays the same from run to run: a server's name is empty where it was made up at start.
-func (b *run) host() string {
-	switch {
-	case b.o.Host != "":
-		return b.o.Host
-	case b.server.Cluster != "":
-		return b.server.Cluster
-	case b.server.Name != "":
-		return b.server.Name
-	}
-	return b.server.Host
+func (b *run) host() string { return Host(b.server, b.o) }
+
+// Host is what snapshots of the server are grouped by. It stays the same from run to run: a server's name is empty where it was made up at start.
+func Host(s jetstream.ServerInfo, o Options) string {
+	return cmp.Or(o.Host, s.Cluster, s.Name, s.Host)
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -55,7 +56,8 @@ type Dump struct {
 	Time  time.Time // when the last of its files was written
 	Err   error     // why it cannot be imported
 
-	file string // the archive
+	in   folder
+	file string // the archive's name in it
 }
 
 // FindDumps finds the dumps in the directories and below them, in the order of their streams' names. What looks like one and cannot be imported is
@@ -101,7 +103,7 @@ func findBelow(ctx context.Context, dir string) (found []*Dump, err error) {
 		case err != nil: // what is in there nobody knows
 			found = append(found, &Dump{Dir: path, Err: err})
 		case e.IsDir():
-			if d := lookAtDump(ctx, path); d != nil {
+			if d := lookAtDump(ctx, path, directory(path)); d != nil {
 				found = append(found, d)
 			}
 		}
@@ -124,42 +126,39 @@ func wantOneOfEach(sorted []*Dump) error {
 	return nil
 }
 
-// lookAtDump says what a directory holds; nil where that is none of a dump's files.
-func lookAtDump(ctx context.Context, dir string) *Dump {
-	d := &Dump{Dir: dir}
+// lookAtDump says what a directory holds; nil where that is none of a dump's files. People know it as dir.
+func lookAtDump(ctx context.Context, dir string, in folder) *Dump {
+	d := &Dump{Dir: dir, in: in}
 	var archives []string
 	for _, name := range archiveFiles() {
-		if d.dated(name) {
+		if d.dated(ctx, name) {
 			archives = append(archives, name)
 		}
 	}
-	document := d.dated(documentFile)
+	document := d.dated(ctx, documentFile)
 	if !document && len(archives) == 0 {
 		return nil
 	}
-	if d.Err = d.readDocument(document); d.Err == nil {
+	if d.Err = d.readDocument(ctx, document); d.Err == nil {
 		d.Err = d.readKind(ctx, archives)
 	}
 	return d
 }
 
 // dated says whether the directory has the file, and notes when it was written.
-func (d *Dump) dated(name string) bool {
-	info, err := os.Stat(filepath.Join(d.Dir, name))
-	if err != nil || info.IsDir() {
-		return false
+func (d *Dump) dated(ctx context.Context, name string) bool {
+	at, exists := d.in.written(ctx, name)
+	if exists && at.After(d.Time) {
+		d.Time = at
 	}
-	if info.ModTime().After(d.Time) {
-		d.Time = info.ModTime()
-	}
-	return true
+	return exists
 }
 
-func (d *Dump) readDocument(exists bool) error {
+func (d *Dump) readDocument(ctx context.Context, exists bool) error {
 	if !exists {
 		return fmt.Errorf("there is an archive, but no %s beside it, which says whose it is", documentFile)
 	}
-	doc, err := d.document()
+	doc, err := d.document(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,8 +186,8 @@ type dumpDocument struct {
 }
 
 // document reads backup.json. It is not kept, since there may be many.
-func (d *Dump) document() (*dumpDocument, error) {
-	f, _, err := openRegular(filepath.Join(d.Dir, documentFile))
+func (d *Dump) document(ctx context.Context) (*dumpDocument, error) {
+	f, _, err := d.in.open(ctx, documentFile)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +236,7 @@ func (d *Dump) readKind(ctx context.Context, names []string) error {
 	default:
 		return fmt.Errorf("it holds %s, and which of them %s belongs to is not known; move the other away", strings.Join(names, " and "), documentFile)
 	}
-	d.file = filepath.Join(d.Dir, names[0])
+	d.file = names[0]
 	a, err := d.open(ctx)
 	if err != nil {
 		return err
@@ -250,39 +249,33 @@ func (d *Dump) readKind(ctx context.Context, names []string) error {
 // dumpArchive is the file of a dump with its messages, read from its beginning without its compression.
 type dumpArchive struct {
 	io.Reader
-	file *os.File
+	io.Closer
 	form Form
 	size int64
-	stop func() bool
-}
-
-func (a *dumpArchive) Close() error {
-	a.stop()
-	return a.file.Close()
 }
 
 // open opens the archive and looks at what it is. Where ctx ends, reading it does.
 func (d *Dump) open(ctx context.Context) (*dumpArchive, error) {
-	f, size, err := openRegular(d.file)
+	f, size, err := d.in.open(ctx, d.file)
 	if err != nil {
 		return nil, err
 	}
 	plain, form, err := plainOf(f)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", filepath.Base(d.file), err)
+		return nil, fmt.Errorf("%s: %w", d.file, err)
 	}
-	stop := context.AfterFunc(ctx, func() { f.Close() })
-	return &dumpArchive{plain, f, form, size, stop}, nil
+	return &dumpArchive{plain, f, form, size}, nil
 }
 
-// plainOf is what f holds without its compression, and what that is. However much it is, it is read piece by piece.
-func plainOf(f *os.File) (io.Reader, Form, error) {
-	var first [2]byte
-	if _, err := f.ReadAt(first[:], 0); err != nil && err != io.EOF {
+// plainOf is what r holds without its compression, and what that is. However much it is, it is read piece by piece.
+func plainOf(r io.Reader) (io.Reader, Form, error) {
+	f := bufio.NewReader(r)
+	first, err := f.Peek(2)
+	if err != nil && err != io.EOF {
 		return nil, "", err
 	}
-	if first == [2]byte{0x1f, 0x8b} {
+	if string(first) == "\x1f\x8b" {
 		z, err := gzip.NewReader(f)
 		return z, FormFiles, err
 	}
@@ -353,17 +346,4 @@ func (d *Dump) files(ctx context.Context, doc *dumpDocument, a *dumpArchive) (*c
 	}
 	c.next, c.close = s.Messages(again, d.State.FirstSeq, d.State.LastSeq).Next, again.Close
 	return c, nil
-}
-
-// openRegular opens a file that is one: to open a pipe would wait for somebody to write to it.
-func openRegular(name string) (*os.File, int64, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is not a regular file", name)
-	}
-	f, err := os.Open(name)
-	return f, info.Size(), err
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,12 @@ type ImportOptions struct {
 	Progress    func(Progress) // called from several goroutines, often; must be quick
 }
 
-// Import stores the streams of dumps, as FindDumps found them, as one snapshot. A dump that cannot be taken is in the result with the reason, and named in the snapshot where
+func (o ImportOptions) withDefaults() ImportOptions {
+	o.Account, o.Host = cmp.Or(o.Account, ImportAccount), cmp.Or(o.Host, ImportHost)
+	return o
+}
+
+// Import stores the streams of dumps, as FindDumps or FindDumpsIn found them, as one snapshot. A dump that cannot be taken is in the result with the reason, and named in the snapshot where
 // its stream's name is known; the others are kept.
 //
 // An error means that no snapshot was written. Where every dump fails it is the first one's, and the result tells of each.
@@ -50,12 +56,7 @@ func Import(ctx context.Context, r *repo.Repo, dumps []*Dump, o ImportOptions) (
 	if err != nil {
 		return nil, err
 	}
-	if o.Account == "" {
-		o.Account = ImportAccount
-	}
-	if o.Host == "" {
-		o.Host = ImportHost
-	}
+	o = o.withDefaults()
 	i := importer{run{w: w, cut: cut, o: Options{Concurrency: o.Concurrency, Progress: o.Progress}, began: began}, o}
 	return i.importAll(ctx, dumps)
 }
@@ -110,7 +111,7 @@ func (i *importer) commit(ctx context.Context, res *Result, captures []*capture,
 	if err != nil {
 		return err
 	}
-	sn := &snapshot.Snapshot{Time: at, Paths: i.pathsOf(res.Streams), Hostname: i.o.Host, Tags: i.o.Tags, Tree: root, Summary: i.summary(res.Streams)}
+	sn := &snapshot.Snapshot{Time: at, Paths: pathsOf(i.o.Account, res.Streams), Hostname: i.o.Host, Tags: i.o.Tags, Tree: root, Summary: i.summary(res.Streams)}
 	if res.ID, err = i.w.Commit(ctx, sn); err != nil {
 		return err
 	}
@@ -126,11 +127,11 @@ func (i *importer) describe(streams []StreamResult) *streamlog.Account {
 }
 
 // pathsOf are the streams that were taken, or tried: snapshots of the same ones form a group.
-func (i *importer) pathsOf(streams []StreamResult) []string {
+func pathsOf(account string, streams []StreamResult) []string {
 	var out []string
 	for _, s := range streams {
 		if s.Name != "" {
-			out = append(out, "/"+streamlog.EscapeName(i.o.Account)+"/"+s.Name)
+			out = append(out, "/"+streamlog.EscapeName(account)+"/"+s.Name)
 		}
 	}
 	slices.Sort(out)
@@ -168,7 +169,7 @@ func (i *importer) read(ctx context.Context, d *Dump) (*capture, error) {
 	if d.Err != nil {
 		return nil, d.Err
 	}
-	doc, err := d.document()
+	doc, err := d.document(ctx)
 	if err != nil {
 		return nil, err
 	}

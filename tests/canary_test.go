@@ -337,6 +337,7 @@ func (a *aviary) first(kind string) string {
 func (a *aviary) passwordSources() {
 	a.both(0, []string{"JETSAM_PASSWORD=" + a.password.text}, "snapshots")
 	a.both(12, []string{"JETSAM_PASSWORD=" + a.second.text}, "snapshots")
+	a.both(12, append(a.asBob(), "JETSAM_FROM_PASSWORD="+a.second.text), "import", "--from-repo", a.repo)
 	a.both(12, []string{"JETSAM_PASSWORD_FILE=" + a.path("second")}, "backup", "--all")
 	must(a.t, os.Chmod(a.path("password"), 0o644))
 	a.both(0, []string{"JETSAM_PASSWORD_FILE=" + a.path("password")}, "snapshots")
@@ -345,7 +346,7 @@ func (a *aviary) passwordSources() {
 	a.both(1, append(a.asBob(), "JETSAM_PASSWORD_COMMAND=cat password"), "snapshots")
 
 	// What a password command can see is what every process of the user can, and its arguments what all users can.
-	rich := append(a.asBob()[1:], "JETSAM_PASSWORD="+a.second.text, "NATS_URL="+a.url("bob", a.nats.text))
+	rich := append(a.asBob()[1:], "JETSAM_PASSWORD="+a.second.text, "JETSAM_FROM_PASSWORD="+a.second.text, "NATS_URL="+a.url("bob", a.nats.text))
 	for _, line := range []string{"./askpass seen password", "sh askpass seen password"} {
 		a.both(0, rich, "snapshots", "--password-command", line)
 		seen, err := os.ReadFile(a.path("seen"))

@@ -139,7 +139,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// server [FLAGS] NAME starts a server and sets NAME to its URL, and NAME_AS_ADMIN to one with the credentials of denying.
+// server [FLAGS] NAME starts a server and sets NAME to its URL, NAME_AS_ADMIN to one with the credentials of denying, and NAME_A, NAME_B and
+// NAME_C to those of the users a, b and c of a configuration.
 //
 //	-nojetstream      without JetStream
 //	-deny SUBJECT     to a user who may not publish to the subject; comma-separated
@@ -176,6 +177,9 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s.servers[name] = srv
 	ts.Setenv(name, srv.URL())
+	for _, user := range []string{"a", "b", "c"} {
+		ts.Setenv(name+"_"+strings.ToUpper(user), strings.Replace(srv.URL(), "nats://", "nats://"+user+":secret@", 1))
+	}
 	ts.Setenv(name+"_AS_ADMIN", strings.Replace(srv.URL(), "nats://", "nats://admin:secret@", 1))
 }
 

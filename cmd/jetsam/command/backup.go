@@ -141,8 +141,11 @@ func (p *program) backupCommand() *cli.Command {
 		Description: "Streams are chosen by name or glob ('KV_*'), or with --all. Of each, the snapshot holds configuration, state, messages\n" +
 			"and consumers. A stream that cannot be read is reported, the others are kept, and the exit code is 3.\n\n" +
 			"Where an earlier snapshot of the same host and account holds a stream, only what changed since is read from the server and\n" +
-			"stored; every snapshot restores by itself all the same. --verbose says how each stream was read.",
+			"stored; every snapshot restores by itself all the same. --verbose says how each stream was read.\n\n" +
+			"Several accounts are backed up one after the other, each into a snapshot of its own, with --context given several times or\n" +
+			"with --jobs. One that fails does not keep the others from being backed up; then the exit code is 3.",
 		Flags: append(selectionFlags(),
+			&cli.StringFlag{Name: "jobs", Usage: "back up the accounts that a JSON `FILE` lists, each with its own connection and streams"},
 			&cli.StringSliceFlag{Name: "tag", Usage: "add `TAG[,TAG…]` to the snapshot"},
 			&cli.StringFlag{Name: "host", Usage: "call the source `NAME` instead of by its cluster's or server's name; snapshots are grouped by it"},
 			&cli.BoolFlag{Name: "no-consumers", DisableDefaultText: true, Usage: "leave consumers out"},
@@ -158,6 +161,15 @@ func (p *program) backupCommand() *cli.Command {
 }
 
 func (p *program) backup(c *cli.Context) error {
+	jobs, err := p.backupJobs(c)
+	if err != nil {
+		return err
+	}
+	if jobs != nil {
+		return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
+			return p.backUpAccounts(ctx, r, jobs, c.Bool("dry-run"))
+		})
+	}
 	o, err := p.backupOptions(c)
 	if err != nil {
 		return err
@@ -176,14 +188,23 @@ func (p *program) backup(c *cli.Context) error {
 }
 
 func (p *program) backupOptions(c *cli.Context) (backup.Options, error) {
-	sel, err := selection(c, c.Args().Slice())
+	o, err := p.captureOptions(c)
 	if err != nil {
-		return backup.Options{}, err
+		return o, err
 	}
-	if !sel.All && len(sel.Names) == 0 {
-		return backup.Options{}, usagef("which streams? give names or globs, or --all")
+	if o.Selection, err = selection(c, c.Args().Slice()); err != nil {
+		return o, err
 	}
-	o := backup.Options{Selection: sel, Host: c.String("host"), Tags: splitTags(c.StringSlice("tag")), NoConsumers: c.Bool("no-consumers")}
+	if !o.Selection.All && len(o.Selection.Names) == 0 {
+		return o, usagef("which streams? give names or globs, or --all")
+	}
+	o.Host = c.String("host")
+	return o, nil
+}
+
+// captureOptions are those of the flags that may be the same for several accounts.
+func (p *program) captureOptions(c *cli.Context) (o backup.Options, err error) {
+	o = backup.Options{Tags: splitTags(c.StringSlice("tag")), NoConsumers: c.Bool("no-consumers")}
 	if o.Concurrency, err = concurrency(c); err != nil {
 		return o, err
 	}
@@ -246,20 +267,35 @@ func (p *program) planBackup(ctx context.Context, conn *jetstream.Conn, o backup
 	if err != nil {
 		return err
 	}
+	planned := newPlannedReports(streams)
+	if p.out.json {
+		for _, s := range planned {
+			p.out.printJSON(s)
+		}
+		return nil
+	}
+	p.out.tellPlanned(planned)
+	return nil
+}
+
+func newPlannedReports(streams []*jetstream.StreamInfo) []plannedReport {
+	out := make([]plannedReport, len(streams))
+	for i, s := range streams {
+		out[i] = plannedReport{"planned_stream", s.Name, s.Messages, s.Bytes, s.Consumers}
+	}
+	return out
+}
+
+// tellPlanned says for people what would be backed up.
+func (o *output) tellPlanned(streams []plannedReport) {
 	l := newListing("Stream", "Messages>", "On the server>", "Consumers>")
 	var messages, bytes uint64
 	for _, s := range streams {
-		if p.out.json {
-			p.out.printJSON(plannedReport{"planned_stream", s.Name, s.Messages, s.Bytes, s.Consumers})
-		}
 		l.row(s.Name, formatCount(s.Messages), formatSize(s.Bytes), s.Consumers)
 		messages, bytes = messages+s.Messages, bytes+s.Bytes
 	}
-	if !p.out.json {
-		p.out.table(l)
-		p.out.printf("would back up %s, %s messages, %s on the server; nothing was written\n", plural(len(streams), "stream"), formatCount(messages), formatSize(bytes))
-	}
-	return nil
+	o.table(l)
+	o.printf("would back up %s, %s messages, %s on the server; nothing was written\n", plural(len(streams), "stream"), formatCount(messages), formatSize(bytes))
 }
 
 func backupStep(x backup.Progress) step {
@@ -267,19 +303,9 @@ func backupStep(x backup.Progress) step {
 }
 
 func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o backup.Options) error {
-	bars := p.showProgress("message")
-	o.Progress = func(x backup.Progress) { bars.report(backupStep(x)) }
-	res, err := backup.Run(ctx, conn, r, o)
-	bars.finish()
+	res, err := p.capture(ctx, conn, r, o)
 	if err != nil {
-		if res != nil {
-			p.warnOfStreams(res.Streams)
-		}
 		return err
-	}
-	p.warnOfStreams(res.Streams)
-	if res.Unread != nil {
-		p.out.warn("whether a stream was created anew since earlier snapshots is not known, and streams may have been read whole that need not be, because some cannot be read: %v", res.Unread)
 	}
 	report := newBackupReport(res)
 	if p.out.json {
@@ -289,6 +315,22 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 	}
 	p.out.print(report)
 	return partialBackup(res)
+}
+
+// capture backs up one account, shows how far it is, and tells of what was not as it should be. As of backup.Run, there may be a result beside an error.
+func (p *program) capture(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o backup.Options) (*backup.Result, error) {
+	bars := p.showProgress("message")
+	o.Progress = func(x backup.Progress) { bars.report(backupStep(x)) }
+	res, err := backup.Run(ctx, conn, r, o)
+	bars.finish()
+	if res == nil {
+		return nil, err
+	}
+	p.warnOfStreams(res.Streams)
+	if err == nil && res.Unread != nil {
+		p.out.warn("whether a stream was created anew since earlier snapshots is not known, and streams may have been read whole that need not be, because some cannot be read: %v", res.Unread)
+	}
+	return res, err
 }
 
 // lostSequence is the first sequence that servers lose: the two highest bits of one are marks in their stores (nats-server 2.15, filestore.go).

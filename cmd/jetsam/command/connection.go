@@ -39,10 +39,20 @@ func connectionConfig(c *cli.Context) jetstream.Config {
 
 // connect connects to the server that the flags name.
 func (p *program) connect(ctx context.Context, c *cli.Context) (*jetstream.Conn, error) {
-	if c.Duration("timeout") <= 0 {
-		return nil, usagef("--timeout %v: a time to wait is longer than nothing", c.Duration("timeout"))
+	if err := checkTimeout(c); err != nil {
+		return nil, err
 	}
-	config := connectionConfig(c)
+	return p.connectTo(ctx, connectionConfig(c))
+}
+
+func checkTimeout(c *cli.Context) error {
+	if c.Duration("timeout") <= 0 {
+		return usagef("--timeout %v: a time to wait is longer than nothing", c.Duration("timeout"))
+	}
+	return nil
+}
+
+func (p *program) connectTo(ctx context.Context, config jetstream.Config) (*jetstream.Conn, error) {
 	p.warnOfCredentials(config)
 	conn, err := jetstream.Connect(ctx, config)
 	if err != nil {

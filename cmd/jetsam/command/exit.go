@@ -69,6 +69,7 @@ type ending struct {
 func endingOf(err error) ending {
 	var (
 		stop       *Interrupt
+		source     *backup.SourceError
 		partial    *partialError
 		usage      *usageError
 		damage     *damageError
@@ -87,6 +88,8 @@ func endingOf(err error) ending {
 		return ending{exitPartial, ""}
 	case errors.As(err, &usage), errors.As(err, &damage):
 		return ending{exitFailed, ""}
+	case errors.As(err, &source):
+		return sourceEnding(source.Err)
 	case errors.As(err, &incomplete): // also where a conflict was met in the middle
 		return ending{exitIncomplete, ""}
 	case errors.As(err, &conflicts):
@@ -103,6 +106,21 @@ func endingOf(err error) ending {
 		return stagingEnding(staging)
 	}
 	return sentinelEnding(err)
+}
+
+// sourceEnding is endingOf for what went wrong with the repository that is imported from.
+func sourceEnding(err error) ending {
+	advice := "that is about the repository that --from-repo names, where nothing was changed"
+	var locked *repo.LockedError
+	switch {
+	case errors.Is(err, repo.ErrWrongPassword):
+		advice += "; check --from-password-file, --from-password-command, or the variable that was used"
+	case errors.Is(err, storage.ErrReadOnly), errors.As(err, &locked):
+		advice += "; with --no-lock it is read without a lock"
+	case errors.Is(err, repo.ErrCorrupt):
+		advice += "; `restic check --read-data` tells what is damaged"
+	}
+	return ending{endingOf(err).code, advice}
 }
 
 // sentinelEnding is endingOf for errors that carry no data.

@@ -14,8 +14,8 @@ import (
 
 // importedReport is what became of one directory.
 type importedReport struct {
-	MessageType string  `json:"message_type"` // "imported"
-	Directory   string  `json:"directory"`
+	MessageType string  `json:"message_type"`   // "imported"
+	Directory   string  `json:"directory"`      // of a snapshot: its ID's beginning, a colon, and the path
 	Name        string  `json:"name,omitempty"` // of the stream
 	Messages    uint64  `json:"messages"`
 	Bytes       uint64  `json:"bytes"` // of subjects, headers and payloads
@@ -32,6 +32,8 @@ type importedReport struct {
 // importReport is what a run did.
 type importReport struct {
 	*backupReport
+	Source string `json:"source_snapshot_id,omitempty"` // of the repository that it was imported from
+
 	directories []importedReport
 }
 
@@ -71,36 +73,41 @@ func (r *importReport) text(o *output) {
 func (p *program) importCommand() *cli.Command {
 	return p.command(needsRepository|namesAccount, &cli.Command{
 		Name:      "import",
-		Usage:     "take in directories that `nats stream backup` wrote",
-		ArgsUsage: "DIR…",
+		Usage:     "take in directories that `nats stream backup` wrote, also out of a restic repository",
+		ArgsUsage: "DIR… | --from-repo LOCATION [PATH…]",
 		Description: "Finds in and below each DIR what `nats stream backup` and `nats account backup` wrote: a backup.json with an archive beside\n" +
 			"it. The streams become one snapshot, as if they had been backed up when the last of these files was written. What the\n" +
 			"repository has already is not stored again. A directory that cannot be taken is reported, the others are, and the exit\n" +
-			"code is 3. Nothing in the directories is changed.",
-		Flags: []cli.Flag{
+			"code is 3. Nothing in the directories is changed.\n\n" +
+			"With --from-repo they are looked for in the snapshots of a repository that restic wrote, all of them or below each PATH. Each\n" +
+			"snapshot with such directories becomes one here, with its time; those that were imported before are passed over.",
+		Flags: append(sourceFlags(),
 			&cli.StringSliceFlag{Name: "tag", Usage: "add `TAG[,TAG…]` to the snapshot"},
 			&cli.StringFlag{Name: "host", Usage: "call the cluster or server that the streams are from `NAME`; snapshots are grouped by it", DefaultText: backup.ImportHost},
 			concurrencyFlag("read `N` directories"),
 			&cli.StringFlag{Name: "time", Usage: "date the snapshot `TIME` instead of by the files"},
 			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be imported, and stop there"},
-		},
-		Action: p.importDumps,
+		),
+		Action: p.importCalled,
 	})
 }
 
-func (p *program) importDumps(c *cli.Context) error {
-	dirs, err := arguments(c, 1, -1)
+func (p *program) importCalled(c *cli.Context) error {
+	o, err := p.importOptions(c)
 	if err != nil {
 		return err
 	}
-	o := backup.ImportOptions{Account: c.String("account"), Host: c.String("host"), Tags: splitTags(c.StringSlice("tag"))}
-	if o.Concurrency, err = concurrency(c); err != nil {
-		return err
+	if c.IsSet("from-repo") {
+		return p.importRepository(c, o)
 	}
-	if text := c.String("time"); text != "" {
-		if o.Time, err = parseTime(text, p.now()); err != nil {
-			return err
+	for _, name := range sourceFlags() {
+		if c.IsSet(name.Names()[0]) {
+			return usagef("--%s without --from-repo: it is about the repository to import from", name.Names()[0])
 		}
+	}
+	dirs, err := arguments(c, 1, -1)
+	if err != nil {
+		return err
 	}
 	dumps, err := backup.FindDumps(c.Context, dirs)
 	if err != nil {
@@ -110,8 +117,20 @@ func (p *program) importDumps(c *cli.Context) error {
 		if c.Bool("dry-run") {
 			return p.planImport(dumps)
 		}
-		return p.runImport(ctx, r, dumps, o)
+		_, err := p.runImport(ctx, r, dumps, o, "")
+		return err
 	})
+}
+
+func (p *program) importOptions(c *cli.Context) (o backup.ImportOptions, err error) {
+	o = backup.ImportOptions{Account: c.String("account"), Host: c.String("host"), Tags: splitTags(c.StringSlice("tag"))}
+	if o.Concurrency, err = concurrency(c); err != nil {
+		return o, err
+	}
+	if text := c.String("time"); text != "" {
+		o.Time, err = parseTime(text, p.now())
+	}
+	return o, err
 }
 
 // plannedImportReport is a directory that would be imported.
@@ -155,7 +174,9 @@ func (p *program) planImport(dumps []*backup.Dump) error {
 	return &partialError{fmt.Sprintf("%d of %d directories would not be imported: %s\nthe warnings above say why", len(failed), len(dumps), strings.Join(failed, ", "))}
 }
 
-func (p *program) runImport(ctx context.Context, r *repo.Repo, dumps []*backup.Dump, o backup.ImportOptions) error {
+// runImport imports dumps as one snapshot. source is the ID of the snapshot that they come from; empty: they are directories. As of backup.Import, there
+// may be a result beside an error.
+func (p *program) runImport(ctx context.Context, r *repo.Repo, dumps []*backup.Dump, o backup.ImportOptions, source string) (*backup.Result, error) {
 	bars := p.showProgress("message")
 	o.Progress = func(x backup.Progress) { bars.report(backupStep(x)) }
 	res, err := backup.Import(ctx, r, dumps, o)
@@ -164,9 +185,10 @@ func (p *program) runImport(ctx context.Context, r *repo.Repo, dumps []*backup.D
 		p.tellImported(res.Streams)
 	}
 	if err != nil {
-		return err
+		return res, err
 	}
 	report := newImportReport(res)
+	report.Source = source
 	if p.out.json {
 		for _, d := range report.directories {
 			p.out.printJSON(d)
@@ -178,9 +200,9 @@ func (p *program) runImport(ctx context.Context, r *repo.Repo, dumps []*backup.D
 		failed = append(failed, s.Dir)
 	}
 	if len(failed) == 0 {
-		return nil
+		return res, nil
 	}
-	return &partialError{fmt.Sprintf("snapshot %s was saved, but %d of %d directories are not in it, or not whole: %s\nthe warnings above say why",
+	return res, &partialError{fmt.Sprintf("snapshot %s was saved, but %d of %d directories are not in it, or not whole: %s\nthe warnings above say why",
 		res.ID.Short(), len(failed), len(dumps), strings.Join(failed, ", "))}
 }
 

@@ -28,6 +28,7 @@ type output struct {
 	quiet          bool // no progress, no remarks but warnings
 	verbose        bool
 	noProgress     bool
+	about          string // begins every remark: what it is about, where a command does several things one after the other
 
 	mu  sync.Mutex
 	bar *bar  // the live bar on stderr that a remark must not tear; nil without one
@@ -117,6 +118,7 @@ func (o *output) warn(format string, args ...any) {
 }
 
 func (o *output) remark(kind, prefix, message string) {
+	message = o.about + message
 	if !o.json {
 		o.stderrLine(prefix + message)
 		return

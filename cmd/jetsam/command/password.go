@@ -45,29 +45,39 @@ func initialPasswordQuestion() question {
 	return question{of: "password for the new repository", sources: passwordSources, twice: true}
 }
 
+// sourcePasswordQuestion asks for the password of a repository that is imported from.
+func sourcePasswordQuestion() question {
+	return question{
+		of:      "password of the repository to import from",
+		sources: "--from-password-file FILE, --from-password-command CMD, or set JETSAM_FROM_PASSWORD, JETSAM_FROM_PASSWORD_FILE or JETSAM_FROM_PASSWORD_COMMAND",
+	}
+}
+
 // newPasswordQuestion asks for another password of the repository.
 func newPasswordQuestion() question {
 	return question{of: "new password", sources: "--new-password-file FILE or --new-password-command CMD", twice: true}
 }
 
-// passwordSource is where the repository's password is to come from. A flag goes before the environment, and two of a rank contradict each other.
-func (p *program) passwordSource() (passwordSource, error) {
-	file, command := p.flag("password-file"), p.flag("password-command")
-	none := p.given("insecure-no-password")
+// passwordSource is where a repository's password is to come from: the repository's own, or with the prefix "from-" that of the one to import from.
+// A flag goes before the environment, and two of a rank contradict each other.
+func (p *program) passwordSource(prefix string) (passwordSource, error) {
+	file, command := p.flag(prefix+"password-file"), p.flag(prefix+"password-command")
+	none := p.given(prefix + "insecure-no-password")
 	if countTrue(file != "", command != "", none) > 1 {
-		return passwordSource{}, usagef("more than one of --password-file, --password-command and --insecure-no-password; which one is it?")
+		return passwordSource{}, usagef("more than one of --%[1]spassword-file, --%[1]spassword-command and --%[1]sinsecure-no-password; which one is it?", prefix)
 	}
 	if file != "" || command != "" || none {
 		return passwordSource{file: file, command: command, none: none}, nil
 	}
-	file, command = os.Getenv("JETSAM_PASSWORD_FILE"), os.Getenv("JETSAM_PASSWORD_COMMAND")
+	variable := "JETSAM_" + strings.ReplaceAll(strings.ToUpper(prefix), "-", "_") + "PASSWORD"
+	file, command = os.Getenv(variable+"_FILE"), os.Getenv(variable+"_COMMAND")
 	if file != "" && command != "" {
-		return passwordSource{}, usagef("both JETSAM_PASSWORD_FILE and JETSAM_PASSWORD_COMMAND are set; which one is it?")
+		return passwordSource{}, usagef("both %[1]s_FILE and %[1]s_COMMAND are set; which one is it?", variable)
 	}
 	if file != "" || command != "" {
 		return passwordSource{file: file, command: command}, nil
 	}
-	return passwordSource{direct: secret.New(os.Getenv("JETSAM_PASSWORD"))}, nil
+	return passwordSource{direct: secret.New(os.Getenv(variable))}, nil
 }
 
 func countTrue(conditions ...bool) (n int) {
@@ -81,7 +91,7 @@ func countTrue(conditions ...bool) (n int) {
 
 // repositoryPassword gets the password of the repository.
 func (p *program) repositoryPassword(ctx context.Context, q question) (secret.String, error) {
-	src, err := p.passwordSource()
+	src, err := p.passwordSource("")
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -111,7 +121,7 @@ func (p *program) readPassword(ctx context.Context, src passwordSource, q questi
 	}
 	defer clear(text)
 	if len(text) == 0 {
-		return secret.String{}, usagef("%s is empty; if it is meant to be, say --insecure-no-password or --new-insecure-no-password", q.of)
+		return secret.String{}, usagef("%s is empty; if it is meant to be, say --insecure-no-password, --new-insecure-no-password or --from-insecure-no-password", q.of)
 	}
 	return secret.New(string(text)), nil
 }

@@ -45,7 +45,7 @@ func isCredential(name string) bool {
 }
 
 // secretVariables can hold a secret: a password, or a token where there is a user's name.
-var secretVariables = []string{"JETSAM_PASSWORD", "NATS_PASSWORD", "NATS_USER"}
+var secretVariables = []string{"JETSAM_PASSWORD", "JETSAM_FROM_PASSWORD", "NATS_PASSWORD", "NATS_USER"}
 
 // withoutSecrets is the environment of a command that is run: whoever may look at it there learns no secret of ours.
 func withoutSecrets(environment []string) []string {

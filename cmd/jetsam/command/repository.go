@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"jetsam/repo"
+	"jetsam/secret"
 	"jetsam/storage"
 	"jetsam/storage/local"
 )
@@ -94,16 +95,21 @@ func (p *program) openRepository(c *cli.Context) (*repo.Repo, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return openAt(c.Context, dir, o, func() (secret.String, error) { return p.repositoryPassword(c.Context, passwordQuestion()) })
+}
+
+// openAt opens the repository in a directory.
+func openAt(ctx context.Context, dir string, o repo.Options, password func() (secret.String, error)) (*repo.Repo, func(), error) {
 	be, err := openDirectory(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	pw, err := p.repositoryPassword(c.Context, passwordQuestion())
+	pw, err := password()
 	if err != nil {
 		be.Close()
 		return nil, nil, err
 	}
-	r, err := repo.Open(c.Context, be, pw, o)
+	r, err := repo.Open(ctx, be, pw, o)
 	if err != nil {
 		be.Close()
 		return nil, nil, fmt.Errorf("open repository %s: %w", dir, err)

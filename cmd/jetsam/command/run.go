@@ -126,13 +126,21 @@ func (p *program) given(name string) bool { return slices.Contains(p.line.given,
 
 // flag is the value of a text flag on the command line; the environment does not count.
 func (p *program) flag(name string) string {
-	value := ""
+	values := p.flagValues(name)
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// flagValues are all that the command line gives for a flag, in order.
+func (p *program) flagValues(name string) (values []string) {
 	for _, f := range p.line.flags {
 		if v, ok := cutFlag(f, name); ok {
-			value = v
+			values = append(values, v)
 		}
 	}
-	return value
+	return values
 }
 
 // arguments checks how many positional arguments there are; names says what they are: "SNAPSHOT [STREAM…]".

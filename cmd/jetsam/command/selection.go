@@ -21,14 +21,19 @@ func selectionFlags() []cli.Flag {
 // selection is what the flags and the names select.
 func selection(c *cli.Context, names []string) (streamlog.Selection, error) {
 	s := streamlog.Selection{All: c.Bool("all"), Names: slices.Clone(names), Exclude: c.StringSlice("exclude")}
-	for _, bucket := range c.StringSlice("kv") {
-		s.Names = append(s.Names, "KV_"+bucket)
-	}
-	for _, bucket := range c.StringSlice("object-store") {
-		s.Names = append(s.Names, "OBJ_"+bucket)
-	}
+	addBuckets(&s, c.StringSlice("kv"), c.StringSlice("object-store"))
 	if s.All && len(s.Names) > 0 {
 		return s, usagef("--all and streams by name (%s); which is it?", s.Names[0])
 	}
 	return s, nil
+}
+
+// addBuckets selects the streams of buckets.
+func addBuckets(s *streamlog.Selection, kv, objects []string) {
+	for _, bucket := range kv {
+		s.Names = append(s.Names, "KV_"+bucket)
+	}
+	for _, bucket := range objects {
+		s.Names = append(s.Names, "OBJ_"+bucket)
+	}
 }

@@ -183,8 +183,9 @@ func (p *program) chosenSnapshots(ctx context.Context, c *cli.Context, r *repo.R
 	return chosen, nil
 }
 
-// find returns the snapshot that name means: an ID or the beginning of one, or "latest" among the chosen. Unless tags are asked for, latest is
-// none of those that were taken before a stream was replaced: they hold what was not wanted.
+// find returns the snapshot that name means: an ID or the beginning of one, or "latest" among the chosen, which must be of one account: nobody
+// wants another's streams by chance. Unless tags are asked for, latest is none of those that were taken before a stream was replaced: they hold
+// what was not wanted.
 func (s selector) find(ctx context.Context, r *repo.Repo, name string) (*snapshot.Snapshot, error) {
 	if name != snapshot.Latest {
 		return r.Snapshot(ctx, name, snapshot.Filter{})
@@ -196,10 +197,29 @@ func (s selector) find(ctx context.Context, r *repo.Repo, name string) (*snapsho
 	if len(s.filter.Tags) == 0 {
 		chosen = slices.DeleteFunc(chosen, func(sn *snapshot.Snapshot) bool { return slices.Contains(sn.Tags, safetyTag) })
 	}
+	if names := accountsOf(chosen); len(names) > 1 && len(s.filter.Below) == 0 {
+		return nil, usagef("%s: there are snapshots of several accounts (%s): choose with --account, or name a snapshot by its ID", snapshot.Latest, strings.Join(names, ", "))
+	}
 	if sn := snapshot.Newest(chosen, snapshot.Filter{}); sn != nil {
 		return sn, nil
 	}
 	return nil, repo.ErrNotFound
+}
+
+// accountsOf are the accounts that snapshots are of, sorted and each once. Of other files than streams it is the folder that they were in.
+func accountsOf(snapshots []*snapshot.Snapshot) []string {
+	var names []string
+	for _, sn := range snapshots {
+		for _, escaped := range sn.Accounts() {
+			name, err := streamlog.UnescapeName(escaped)
+			if err != nil {
+				name = escaped
+			}
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func parseGroupBy(text string) (by snapshot.GroupBy, err error) {
