@@ -186,5 +186,6 @@ func (b *run) isBehind(c archive.Consumer, listed *jetstream.ConsumerInfo) (bool
 	if err != nil {
 		return false, fmt.Errorf("consumer %s: %w", abridge(c.Name), err)
 	}
-	return s.Delivered.Consumer < listed.Delivered.Consumer || s.AckFloor.Consumer < listed.AckFloor.Consumer, nil
+	delivered, was := s.Delivered.Consumer, listed.Delivered.Consumer
+	return delivered < was || s.AckFloor.Consumer < listed.AckFloor.Consumer || delivered == was && s.AckPending > listed.AckPending, nil
 }

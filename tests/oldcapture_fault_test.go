@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +27,7 @@ import (
 	"jetsam/internal/natsd"
 	conn "jetsam/jetstream"
 	"jetsam/repo"
+	"jetsam/restore"
 	"jetsam/secret"
 	"jetsam/storage"
 )
@@ -342,6 +345,80 @@ func TestStalledReadersOfOldServers(t *testing.T) {
 			n, err := io.Copy(io.Discard, snap)
 			if err != nil || n < 14<<20 {
 				t.Errorf("%d bytes more, %v", n, err)
+			}
+		})
+	}
+}
+
+// startOldCluster starts three older servers that are one, and waits until they have agreed on a leader.
+func startOldCluster(t testing.TB, program string) (servers []*source) {
+	t.Helper()
+	var client, route []string
+	for range 6 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		client, route = append(client, l.Addr().String()), append(route, "nats://"+l.Addr().String())
+		must(t, l.Close())
+	}
+	client, route = client[:3], route[3:]
+	for i, address := range client {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "nats.conf")
+		must(t, os.WriteFile(file, fmt.Appendf(nil, "listen: %q\nserver_name: n%d\njetstream { store_dir: %q, max_file: 1GB, max_mem: 64MB }\ncluster { name: OLD, listen: %q, routes: [%s] }\n",
+			address, i, dir, strings.TrimPrefix(route[i], "nats://"), strings.Join(route, ", ")), 0o600))
+		cmd := exec.Command(program, "-c", file)
+		must(t, cmd.Start())
+		p := &serverProcess{cmd: cmd, url: "nats://" + address}
+		t.Cleanup(p.kill)
+		servers = append(servers, p.client(t))
+	}
+	for range 1200 { // elections take their time
+		if _, err := servers[0].js.AccountInfo(t.Context()); err == nil {
+			return servers
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("the cluster has no leader")
+	return nil
+}
+
+// TestClustersOfOldServers backs up streams with replicas. Where a snapshot would harm them, their messages are read, unless that is insisted on.
+func TestClustersOfOldServers(t *testing.T) {
+	servers := oldServers(t)
+	for version, frozen := range map[string]bool{"2.10.29": true, "2.12.15": false} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := startOldCluster(t, servers[version])
+			st := s[0].create(t, jetstream.StreamConfig{Name: "R3", Subjects: []string{"r3"}, Replicas: 3})
+			s[0].create(t, jetstream.StreamConfig{Name: "R1", Subjects: []string{"r1"}})
+			s[0].publish(t, "r3", 200, text)
+			s[0].publish(t, "r1", 30, text)
+			remove(t, st, 7, 8, 90)
+			for name, config := range map[string]jetstream.ConsumerConfig{"all": {}, "one": {Replicas: 1}, "light": {MemoryStorage: true}} {
+				config.Durable, config.AckPolicy, config.AckWait = name, jetstream.AckExplicitPolicy, time.Hour
+				c, err := st.CreateConsumer(t.Context(), config)
+				must(t, err)
+				for i, m := range fetch(t, c, 20) {
+					if i < 5 || i == 9 {
+						must(t, m.DoubleAck(t.Context()))
+					}
+				}
+			}
+			want := saidBy(t, s[0], "R1", "R3")
+			for i, unsafe := range []bool{false, false, true} { // over each of the servers
+				r, _ := newRepo(t, repo.Options{})
+				o := backUpOptions
+				o.Unsafe = unsafe
+				got := backUpOld(t, s[i], r, o)
+				byMessages := frozen && !unsafe
+				if x := got["R3"]; (x.Way == backup.WayConsumer) != byMessages || strings.Contains(x.Instead, "replicas different from each other") != byMessages {
+					t.Errorf("by %s: %s", x.Way, x.Instead)
+				}
+				if x := got["R1"]; x.Way != backup.WaySnapshot {
+					t.Errorf("by %s: %s", x.Way, x.Instead)
+				}
+				t.Log(fidelities(t, r))
+				sameAsSaidAt(t, r, restore.Target{Replicas: 1}, want)
 			}
 		})
 	}
