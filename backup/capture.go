@@ -189,6 +189,9 @@ func (b *run) beginWhole(ctx context.Context, name string, k *breaks, instead st
 		instead = b.spared(before.StreamInfo)
 	}
 	if instead == "" {
+		if err := b.listBefore(ctx, &before); err != nil {
+			return nil, err
+		}
 		snap, err := b.openPatiently(ctx, name, before)
 		if err == nil {
 			before.Config, before.State = snap.Config, snap.State
@@ -343,6 +346,9 @@ type view struct {
 	*jetstream.StreamInfo
 	dead dead
 	many bool // too many sequences are gone for dead to be known
+
+	consumers []*jetstream.ConsumerInfo
+	listed    bool // whether they were asked for
 }
 
 // gone says which sequences the stream does not have, as far as that is known.

@@ -27,8 +27,7 @@ const busyStep = time.Second
 // files is a snapshot of a server before 2.15.
 type files struct {
 	*legacy.Snapshot
-	listed []*jetstream.ConsumerInfo // the consumers, as they stood when it began
-	blind  bool                      // it is not known which sequences the stream did not have then
+	before view // the stream, as it stood before
 }
 
 // filesError is why files are no capture of a stream.
@@ -78,16 +77,30 @@ func (b *run) withoutSnapshot(err error) string {
 	return ""
 }
 
+// listBefore lists the consumers of a stream before a snapshot of it that may be files. Meanwhile the answer would have to wait until all has come that
+// the server sends ahead.
+func (b *run) listBefore(ctx context.Context, v *view) error {
+	if b.server.AtLeast(2, 15) {
+		return nil
+	}
+	return b.lookAtConsumers(ctx, v)
+}
+
+func (b *run) lookAtConsumers(ctx context.Context, v *view) (err error) {
+	if !v.listed && !b.o.NoConsumers {
+		v.consumers, err = b.listConsumers(ctx, v.Name)
+	}
+	v.listed = true
+	return err
+}
+
 // openFiles begins to read a snapshot that is files.
-func (b *run) openFiles(ctx context.Context, s *opened, before view, plain io.Reader) (err error) {
-	s.files = &files{blind: before.many}
-	if !b.o.NoConsumers {
-		if s.files.listed, err = b.listConsumers(ctx, before.Name); err != nil {
-			return err
-		}
+func (b *run) openFiles(ctx context.Context, s *opened, before view, plain io.Reader) error {
+	if err := b.lookAtConsumers(ctx, &before); err != nil { // in a cluster, a server of 2.15 may be asked that does not have the stream
+		return err
 	}
 	found, in := legacy.Read(plain, before.Name, s.state.FirstSeq, s.state.LastSeq, before.gone())
-	s.files.Snapshot, s.next = found, in.Next
+	s.files, s.next = &files{found, before}, in.Next
 	s.head = &archive.Head{State: s.State} // the consumers come last
 	return nil
 }
@@ -113,7 +126,7 @@ func (r *reading) settle() error {
 	}
 	state := r.as.state
 	switch came := r.count - r.died; {
-	case !r.files.Indexed() && r.files.blind:
+	case !r.files.Indexed() && r.files.before.many:
 		return errManyGaps
 	case r.files.Indexed() && came != r.files.Alive(state.FirstSeq, state.LastSeq):
 		return fmt.Errorf("%s came of the %d that should have, by what the server says of its own files", messages(came), r.files.Alive(state.FirstSeq, state.LastSeq))
@@ -132,7 +145,7 @@ func (r *reading) settleConsumers() error {
 	for _, c := range withoutFetches(&archive.Head{Consumers: r.files.Consumers}).Consumers {
 		found[c.Name] = taken{c, streamlog.FidelityExact}
 	}
-	for _, info := range r.files.listed {
+	for _, info := range r.files.before.consumers {
 		c, known := found[info.Name]
 		if known {
 			behind, err := r.b.isBehind(c.Consumer, info)
@@ -173,5 +186,6 @@ func (b *run) isBehind(c archive.Consumer, listed *jetstream.ConsumerInfo) (bool
 	if err != nil {
 		return false, fmt.Errorf("consumer %s: %w", abridge(c.Name), err)
 	}
-	return s.Delivered.Consumer < listed.Delivered.Consumer || s.AckFloor.Consumer < listed.AckFloor.Consumer, nil
+	delivered, was := s.Delivered.Consumer, listed.Delivered.Consumer
+	return delivered < was || s.AckFloor.Consumer < listed.AckFloor.Consumer || delivered == was && s.AckPending > listed.AckPending, nil
 }

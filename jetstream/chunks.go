@@ -24,6 +24,7 @@ const (
 // unasked, its window, and the stall budget.
 type chunks struct {
 	answer func(subject string) error
+	owed   int // the server goes on when less than so many bytes are unanswered; 0: with each answer
 
 	mu       sync.Mutex
 	queue    []*nats.Msg // what the reader has not taken
@@ -90,34 +91,39 @@ func (c *chunks) pop() (m *nats.Msg, unanswered bool, err error) {
 	return m, m.Reply != "", nil
 }
 
-// trickle answers one chunk ahead of the reader if the server has waited for long enough. Past the stall budget it
-// answers none, and the server will end the snapshot.
+// trickle answers a chunk ahead of the reader, or as many as the server needs answered to go on, if it has waited for long enough. Past the stall budget
+// it answers none, and the server will end the snapshot.
 func (c *chunks) trickle(now time.Time) error {
-	if reply := c.overdue(now); reply != "" {
-		return c.send(reply)
+	for _, reply := range c.overdue(now) {
+		if err := c.send(reply); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// overdue counts the first unanswered chunk as answered and returns where to, if it is time for that.
-func (c *chunks) overdue(now time.Time) (reply string) {
+// overdue counts the first unanswered chunks as answered and returns where to, if it is time for that.
+func (c *chunks) overdue(now time.Time) (replies []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.answered == len(c.queue) || now.Sub(c.moved) < answerInterval {
-		return ""
+	if c.err != nil || now.Sub(c.moved) < answerInterval {
+		return nil
 	}
-	m := c.queue[c.answered]
-	if m.Reply == "" {
-		return "" // the last chunk and the end: the server waits for nothing any more
+	for c.answered < len(c.queue) && (len(replies) == 0 || c.owed > 0 && c.size-c.ahead >= c.owed) {
+		m := c.queue[c.answered]
+		if m.Reply == "" {
+			break // the last chunk and the end: the server waits for nothing any more
+		}
+		if c.ahead >= stallBudget {
+			c.spent = true
+			break
+		}
+		c.answered++
+		c.ahead += len(m.Data)
+		c.moved = now
+		replies = append(replies, m.Reply)
 	}
-	if c.ahead >= stallBudget {
-		c.spent = true
-		return ""
-	}
-	c.answered++
-	c.ahead += len(m.Data)
-	c.moved = now
-	return m.Reply
+	return replies
 }
 
 func (c *chunks) send(reply string) error {

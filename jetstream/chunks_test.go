@@ -74,6 +74,23 @@ func TestChunksAreAnsweredAsTheyAreTaken(t *testing.T) {
 	}
 }
 
+// TestChunksThatAreOwedAreAnsweredAtOnce: a server that goes on only when less than its window is unanswered is answered so much, and then one at a time.
+func TestChunksThatAreOwedAreAnsweredAtOnce(t *testing.T) {
+	var a answered
+	c := queue(&a, 10, 10)
+	c.owed = 60
+	start := c.moved
+	for _, step := range []struct {
+		after time.Duration
+		want  int
+	}{{answerInterval - 1, 0}, {answerInterval, 5}, {2*answerInterval - 1, 5}, {2 * answerInterval, 6}} {
+		if err := c.trickle(start.Add(step.after)); err != nil {
+			t.Fatal(err)
+		}
+		a.want(t, step.want)
+	}
+}
+
 func TestChunksThatNobodyTakesAreAnsweredOneByOne(t *testing.T) {
 	var a answered
 	c := queue(&a, 5, 10)

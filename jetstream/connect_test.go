@@ -319,6 +319,17 @@ func TestServerInfo(t *testing.T) {
 	}
 }
 
+func TestServersThatFreezeForSnapshots(t *testing.T) {
+	for version, want := range map[string]bool{
+		"2.9.10": true, "2.10.29": true, "2.11.11": true, "2.11.12": false, "2.11.17": false, "2.12.0": true, "2.12.2": true, "2.12.3": false, "v2.12.15": false,
+		"2.12.3-RC.1": false, "2.14.0": false, "2.15.2": false, "3.0.0": false, "1.4.1": true, "": true, "x": true,
+	} {
+		if got := (jetstream.ServerInfo{Version: version}).FreezesForSnapshots(); got != want {
+			t.Errorf("version %q: %v, want %v", version, got, want)
+		}
+	}
+}
+
 func TestServerVersionAtLeast(t *testing.T) {
 	for _, c := range []struct {
 		version      string

@@ -12,7 +12,7 @@ import (
 func TestAPIErrorIsASentinel(t *testing.T) {
 	all := []error{
 		ErrUnreachable, ErrTimeout, ErrConnectionLost, ErrNoJetStream, ErrStreamNotFound, ErrStreamExists, ErrConsumerNotFound,
-		ErrSubjectsOverlap, ErrResourcesExceeded, ErrMessageNotFound, ErrRetention,
+		ErrSubjectsOverlap, ErrResourcesExceeded, ErrMessageNotFound, ErrRetention, ErrSnapshotBusy, ErrNoSnapshots,
 	}
 	for _, c := range []struct {
 		code int
@@ -39,6 +39,9 @@ func TestAPIErrorIsASentinel(t *testing.T) {
 		{10062, "restore failed: io: read/write on closed pipe", ErrRestoreDropped},
 		{10062, "restore failed: it (the server) is (not) well ()", nil},
 		{10064, "snapshot failed: no such stream (10059)", nil},
+		{10064, "snapshot failed: snapshot in progress", ErrSnapshotBusy},
+		{10064, "snapshot failed: no impl", ErrNoSnapshots},
+		{10003, "bad request: snapshot in progress, no impl", nil},
 		{10003, "bad request", nil},
 	} {
 		err := fmt.Errorf("wrapped: %w", &APIError{Code: 500, ErrCode: c.code, Description: c.text})

@@ -80,6 +80,9 @@ func (c *Conn) Snapshot(ctx context.Context, stream string, o SnapshotOptions) (
 		s.idle = DefaultIdleTimeout
 	}
 	s.chunks = newChunks(window, s.answer)
+	if !c.Server().AtLeast(2, 14) {
+		s.chunks.owed = oldWindow
+	}
 	s.stop = append(s.stop, func() { c.windows.give(window) })
 	if err := s.begin(ctx, o, window); err != nil {
 		s.Close()

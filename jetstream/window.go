@@ -11,6 +11,9 @@ const (
 	maxWindow     = 32 << 20
 	defaultWindow = 8 << 20
 	minWindow     = 1 << 20
+	// oldWindow is the window of servers up to 2.12.4, whatever they are asked for. They may have sent twice as much when they begin to wait, which they do
+	// for 2 s, and go on when less is unanswered (nats-server 2.10, streamSnapshot).
+	oldWindow = 8 << 20
 	// windowBudget is for all snapshots of a connection together.
 	windowBudget = 32 << 20
 

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	conn "jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/storage"
@@ -80,18 +82,20 @@ func oldKinds() []fixture {
 	}
 }
 
-// runOld starts an older server on a store, under a name that it keeps. The second result ends it before the test does.
-func runOld(t testing.TB, program, dir, config string) (*source, func()) {
+// runOld starts an older server on a store, under a name that it keeps. options are more of its configuration: of JetStream, of itself, and a user to
+// connect as. The second result ends it before the test does.
+func runOld(t testing.TB, program, dir string, options ...string) (*source, func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	address := l.Addr().String()
 	must(t, l.Close())
 	file := filepath.Join(t.TempDir(), "nats.conf")
-	must(t, os.WriteFile(file, fmt.Appendf(nil, "listen: %q\nserver_name: old\njetstream { store_dir: %q, max_file: 2GB, max_mem: 64MB, %s }\n", address, dir, config), 0o600))
+	options = append(options, make([]string, 3)...)
+	must(t, os.WriteFile(file, fmt.Appendf(nil, "listen: %q\nserver_name: old\njetstream { store_dir: %q, max_file: 2GB, max_mem: 64MB, %s }\n%s\n", address, dir, options[0], options[1]), 0o600))
 	cmd := exec.Command(program, "-c", file)
 	must(t, cmd.Start())
-	p := &serverProcess{cmd: cmd, url: "nats://" + address}
+	p := &serverProcess{cmd: cmd, url: "nats://" + options[2] + address}
 	t.Cleanup(p.kill)
 	s := p.client(t)
 	for range 200 { // JetStream is ready a little later than the connection
@@ -115,6 +119,9 @@ func standings(t testing.TB, s *source, stream string) map[string]standing {
 	out := map[string]standing{}
 	list := st.ListConsumers(t.Context())
 	for info := range list.Info() {
+		if conn.IsFetchConsumer(info.Name) { // of a backup whose line broke
+			continue
+		}
 		out[info.Name] = standing{
 			info.AckFloor.Consumer, info.AckFloor.Stream, info.Delivered.Consumer, info.Delivered.Stream, info.NumAckPending, info.NumRedelivered,
 			info.NumPending, info.Config.Durable, info.Config.FilterSubject, info.Config.AckPolicy,
@@ -160,8 +167,13 @@ func names(fixtures ...[]fixture) (out []string) {
 // sameAsSaid restores the newest snapshot into a server of today, and compares it with what an older one said.
 func sameAsSaid(t *testing.T, r *repo.Repo, want said) {
 	t.Helper()
+	sameAsSaidAt(t, r, restore.Target{}, want)
+}
+
+func sameAsSaidAt(t *testing.T, r *repo.Repo, target restore.Target, want said) {
+	t.Helper()
 	dst := startServer(t, natsd.Options{})
-	restoreInto(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
+	restoreInto(t, dst, r, restore.Options{Selection: allStreams, Target: target, Verify: true})
 	fidelity := fidelities(t, r)
 	for _, name := range sortedKeys(want.messages) {
 		sameLines(t, want.messages[name], asked(t, dst, name))
@@ -232,7 +244,10 @@ func TestBackupFromOldServers(t *testing.T) {
 	for _, version := range sortedKeys(servers) {
 		configs := map[string]string{"plain": ""}
 		if proof() || version == "2.12.15" {
-			configs["chacha"], configs["aes"] = "key: secret", "key: secret, cipher: aes"
+			configs["aes"] = "key: secret, cipher: aes"
+		}
+		if proof() {
+			configs["chacha"] = "key: secret"
 		}
 		for _, name := range sortedKeys(configs) {
 			t.Run(version+" "+name, func(t *testing.T) {
@@ -252,7 +267,7 @@ func TestBackupFromOldServers(t *testing.T) {
 					t.Error("the backup changed the streams")
 				}
 				rnd := rand.New(rand.NewPCG(seed, 0))
-				for range 2 {
+				for range sized(1, 6) {
 					stir(t, s, rnd)
 					want = saidBy(t, s, streams...)
 					for name, x := range backUpOld(t, s, r, backUpOptions) {
@@ -275,9 +290,12 @@ func stir(t testing.TB, s *source, rnd *rand.Rand) {
 		"PLAIN": "plain.b", "DELETES": "deletes", "PURGED": "purged.2", "LIMITED": "limited", "BLOCKS": "blocks.3", "COMPRESSED": "compressed",
 		"QUEUE": "queue", "CONSUMED": "consumed.1", "MEMORY": "memory.b", "MEMORY_QUEUE": "mq", "READ_IN_MEMORY": "rm", "INTEREST": "interest",
 	} {
-		s.publish(t, subject, 1+rnd.IntN(20), func(i int) []byte { return noise(rnd, rnd.IntN(1<<rnd.IntN(10))) })
 		st, err := s.js.Stream(t.Context(), stream)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
 		must(t, err)
+		s.publish(t, subject, 1+rnd.IntN(20), func(i int) []byte { return noise(rnd, rnd.IntN(1<<rnd.IntN(10))) })
 		info, err := st.Info(t.Context())
 		must(t, err)
 		for range 3 {
@@ -297,6 +315,9 @@ func stir(t testing.TB, s *source, rnd *rand.Rand) {
 	must(t, blocks.Purge(t.Context(), jetstream.WithPurgeSubject(fmt.Sprintf("blocks.%d", rnd.IntN(5)))))
 	for stream, consumer := range map[string]string{"QUEUE": "worker", "CONSUMED": "some", "MEMORY": "reader", "INTEREST": "one"} {
 		c, err := s.js.Consumer(t.Context(), stream, consumer)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
 		must(t, err)
 		for _, m := range fetch(t, c, 1) {
 			must(t, m.DoubleAck(t.Context()))
