@@ -182,7 +182,7 @@ func (v *survey) judge(ctx context.Context, s *StreamPlan, c *Condition, info *j
 		return true
 	case errors.Is(err, jetstream.ErrStreamNotFound), err == nil && info == nil:
 		c.Health, c.Why = Lost, "the server has no stream of that name"
-		return true
+		return err != nil || v.conn.Server().Cluster == "" // a list of a cluster is believed when who leads it says the same of the one stream
 	case errors.As(err, &refused), errors.Is(err, jetstream.ErrConnectionLost):
 		*c = c.unknown(err)
 		return true

@@ -98,7 +98,7 @@ func surveying() []mutant {
 			promise: "permissions are tried where the server does not tell them",
 			file:    "doctor/server.go",
 			old:     "	if err == nil {\n		rights.told, r.Account = &user.Rights, user.Account",
-			new:     "	if true {\n		rights.told, r.Account = &user.Rights, user.Account",
+			new:     "	if err == nil || err != nil {\n		rights.told, r.Account = &user.Rights, user.Account",
 			pkg:     inTests, run: "^TestDoctorPermissions$",
 		},
 		{
@@ -106,7 +106,7 @@ func surveying() []mutant {
 			file:    "doctor/rights.go",
 			old:     "	if must {",
 			new:     "	if must && len(partly) > 0 {",
-			pkg:     inTests, run: "^TestDoctorPermissions$",
+			pkg:     inTests, run: "^TestDoctorPermissionsOfThePage$",
 		},
 		{
 			promise: "who can neither back up nor restore has a problem",
@@ -135,6 +135,20 @@ func surveying() []mutant {
 			old:     "(!some || patch < patches)",
 			new:     "(!some || patch < patches-1)",
 			pkg:     inDoctor, run: "^TestVersion$",
+		},
+		{
+			promise: "what heals by itself is not restored",
+			file:    "cmd/jetsam/command/against.go",
+			old:     "		put(&lost, s.Health == restore.Lost)",
+			new:     "		put(&lost, s.Health == restore.Lost || s.Health == restore.CatchingUp)",
+			pkg:     inCommand, run: "^TestNextSteps$",
+		},
+		{
+			promise: "what is away is not restored",
+			file:    "cmd/jetsam/command/against.go",
+			old:     "		put(&others, s.Health == restore.Behind ||",
+			new:     "		put(&others, s.Health == restore.NoQuorum || s.Health == restore.Behind ||",
+			pkg:     inCommand, run: "^TestNextSteps$",
 		},
 	}
 }

@@ -168,53 +168,53 @@ func (p *program) tellSurvey(v *restore.Survey, r *surveyReport) {
 	p.out.print(r)
 }
 
-// nextSteps are the commands to run next; chosen is whether only some of the snapshot's streams were looked at. The snapshot is named by its ID: another backup may come first, and be latest.
+// nextSteps are the commands to run next; chosen is whether only some of the snapshot's streams were looked at. The snapshot is named by its ID:
+// another backup may come first, and be latest.
 func nextSteps(v *restore.Survey, chosen bool) (steps []stepReport) {
-	by := map[restore.Health][]string{}
-	var unfinished, lostConsumers, lateConsumers, waiting []string
+	var unfinished, away, waiting, lost, others, unknown, lostConsumers, lateConsumers []string
 	for _, s := range v.Streams {
+		put := func(list *[]string, here bool) {
+			if here {
+				*list = append(*list, s.Name)
+			}
+		}
+		consumers := func(h restore.Health) bool {
+			return slices.ContainsFunc(s.Consumers, func(c restore.ConsumerCondition) bool { return c.Health == h })
+		}
 		if s.Unfinished && s.Health.IsProblem() {
-			unfinished = append(unfinished, s.Name)
+			put(&unfinished, true)
 			continue
 		}
-		by[s.Health] = append(by[s.Health], s.Name)
-		health := map[restore.Health]bool{}
-		for _, c := range s.Consumers {
-			health[c.Health] = true
-		}
-		if health[restore.Lost] {
-			lostConsumers = append(lostConsumers, s.Name)
-		}
-		if health[restore.Behind] {
-			lateConsumers = append(lateConsumers, s.Name)
-		}
-		if s.Health == restore.CatchingUp || health[restore.CatchingUp] || health[restore.NoQuorum] {
-			waiting = append(waiting, s.Name)
-		}
+		put(&away, s.Health == restore.NoQuorum || consumers(restore.NoQuorum))
+		put(&waiting, s.Health == restore.CatchingUp || consumers(restore.CatchingUp))
+		put(&lost, s.Health == restore.Lost)
+		put(&others, s.Health == restore.Behind || s.Health == restore.Diverged)
+		put(&unknown, s.Health == restore.Unknown || consumers(restore.Unknown))
+		put(&lostConsumers, consumers(restore.Lost))
+		put(&lateConsumers, consumers(restore.Behind))
 	}
-	id := v.Snapshot.ID().Short()
-	add := func(names []string, why, command string) {
-		if len(names) > 0 {
-			steps = append(steps, stepReport{command, strings.Join(names, ", ") + ": " + why})
+	step := func(names []string, why, flags string, chosen []string) {
+		if len(names) == 0 {
+			return
 		}
+		s := stepReport{Why: strings.Join(names, ", ") + ": " + why}
+		if chosen != nil {
+			s.Command = "jetsam restore " + v.Snapshot.ID().Short() + flags + words(chosen)
+		}
+		steps = append(steps, s)
 	}
-	restoreOf := func(flags string, names []string) string { return "jetsam restore " + id + flags + words(names) }
-	lost := by[restore.Lost]
-	if !chosen { // and --missing finds out by itself
-		lost = nil
+	missing := []string{} // which --missing finds out by itself
+	if chosen {
+		missing = lost
 	}
-	all := append(slices.Clone(by[restore.Behind]), by[restore.Diverged]...)
-	slices.Sort(all)
-	add(by[restore.NoQuorum], "not lost, and nothing to restore: start the servers that hold them, then look again", "")
-	if len(by[restore.NoQuorum]) == 0 { // else it would stand beside other steps as something to wait for only
-		add(waiting, "their servers bring them in order: leave them alone", "")
-	}
-	add(by[restore.Lost], "lost: this restores what does not exist, and touches nothing else", restoreOf(" --missing", lost))
-	add(unfinished, "a restore of it did not end: this ends it", restoreOf("", unfinished))
-	add(all, "not what the snapshot has: this says what putting the snapshot in its place would do; without --dry-run it backs up what is there, and does it", restoreOf(" --replace --dry-run", all))
-	add(lostConsumers, "it has lost consumers: this makes them anew behind what they had acknowledged, unless somebody removed them on purpose", restoreOf(" --consumers-only --skip-existing", lostConsumers))
-	add(lateConsumers, "its consumers went back, and deliver again what they had acknowledged; if that must not be, remove them with `nats consumer rm`, and this makes them anew", restoreOf(" --consumers-only --skip-existing", lateConsumers))
-	add(by[restore.Unknown], "could not be compared, see above why", "")
+	step(away, "not lost, and nothing to restore: start the servers that hold them, then look again", "", nil)
+	step(waiting, "their servers bring them in order: leave them alone", "", nil)
+	step(lost, "lost: this restores what does not exist, and touches nothing else", " --missing", missing)
+	step(unfinished, "a restore did not end: this ends it", "", unfinished)
+	step(others, "not what the snapshot has: this says what putting the snapshot in their place would do; without --dry-run it backs up what is there, and does it", " --replace --dry-run", others)
+	step(lostConsumers, "consumers are lost: this makes them anew behind what they had acknowledged, unless somebody removed them on purpose", " --consumers-only --skip-existing", lostConsumers)
+	step(lateConsumers, "consumers went back, and deliver again what they had acknowledged; if that must not be, remove them with `nats consumer rm`, and this makes them anew", " --consumers-only --skip-existing", lateConsumers)
+	step(unknown, "could not be compared, the table says why", "", nil)
 	return steps
 }
 
