@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"jetsam/jetstream"
@@ -40,8 +41,18 @@ func adviceOn(err error) string {
 		return "raise the limit of the account or of the server (max_file_store, max_memory_store), or choose fewer streams"
 	case errors.Is(err, jetstream.ErrSubjectsOverlap):
 		return "remove or reconfigure the stream that has these subjects"
+	case isUnknownSetting(err):
+		return "restore it into a server that is as new as the one it was backed up from, or give its configuration without that setting with --config"
 	}
 	return "see what the server's log says of it"
+}
+
+// codeInvalidJSON is a server's complaint about a request, which may have a setting that a newer server knows (nats-server, server/errors.json).
+const codeInvalidJSON = 10025
+
+func isUnknownSetting(err error) bool {
+	var answer *jetstream.APIError
+	return errors.As(err, &answer) && answer.ErrCode == codeInvalidJSON && strings.Contains(answer.Description, "unknown field")
 }
 
 // failed cleans up after err and says what there is now; gone is that it is nothing. A server that refused the stream for what there is

@@ -23,10 +23,13 @@ type link struct {
 	// meddle is called with each chunk of a snapshot, by its index and as it is on the wire. It returns what passes in its place, and whether the
 	// connection goes on then.
 	meddle func(index int, message []byte) (instead []byte, goesOn bool)
+	// answer changes the body of a message from the server that no chunk is.
+	answer func(body []byte) []byte
 	// pass is called with each message that a client sends, and says whether it goes on to the server.
 	pass  func(subject string, body []byte) bool
 	delay time.Duration // that everything takes, in each direction
 	rate  int           // bytes a second that come from the server
+	up    int           // and that go there
 	reset int64         // a connection is reset after so many bytes from the server
 
 	// delivery is called as chunk is, with each message that a consumer delivers: how many there were by then.
@@ -104,7 +107,7 @@ func (k *link) serve(client net.Conn) {
 		delete(k.pairs, client)
 		k.mu.Unlock()
 	}()
-	up := k.lane(server, 0, 0)
+	up := k.lane(server, k.up, 0)
 	down := k.lane(client, k.rate, k.reset)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -131,6 +134,9 @@ func (k *link) follow(w io.Writer, server net.Conn) {
 				return
 			}
 			k.seen(reply, payload)
+			if k.answer != nil && bytes.HasPrefix(line, []byte("MSG ")) && reply == "" {
+				line, payload = answered(line, k.answer(payload[:body]))
+			}
 			line = append(line, payload...)
 		}
 		goesOn := true
@@ -142,6 +148,13 @@ func (k *link) follow(w io.Writer, server net.Conn) {
 			return
 		}
 	}
+}
+
+// answered is a message on the wire with another body.
+func answered(line, body []byte) (newLine, payload []byte) {
+	args := bytes.Fields(line)
+	args[len(args)-1] = strconv.AppendInt(nil, int64(len(body)), 10)
+	return append(bytes.Join(args, []byte(" ")), "\r\n"...), append(body, "\r\n"...)
 }
 
 // chunkIndex is the index of the chunk of a snapshot that a message on the wire is; 0 if it is none.
@@ -206,9 +219,10 @@ func (k *link) lane(to net.Conn, rate int, reset int64) *lane {
 	go func() {
 		defer close(l.done)
 		broken := false
+		var free time.Time
 		for p := range l.parcels {
 			time.Sleep(time.Until(p.due))
-			if !broken && deliver(to, p.data, rate, &reset) != nil {
+			if !broken && deliver(to, p.data, rate, &free, &reset) != nil {
 				broken = true
 				to.Close() // so that the other direction ends too
 			}
@@ -218,9 +232,10 @@ func (k *link) lane(to net.Conn, rate int, reset int64) *lane {
 	return l
 }
 
-// deliver writes p at a rate, and resets the connection once that many bytes were written.
-func deliver(to net.Conn, p []byte, rate int, reset *int64) error {
-	const step = 16 << 10
+// deliver writes p at a rate, and resets the connection once that many bytes were written. A line that is busy until free makes up for having slept
+// too long.
+func deliver(to net.Conn, p []byte, rate int, free *time.Time, reset *int64) error {
+	const step, idle = 16 << 10, 100 * time.Millisecond
 	for len(p) > 0 {
 		n, err := to.Write(p[:min(step, len(p))])
 		if err != nil {
@@ -228,7 +243,11 @@ func deliver(to net.Conn, p []byte, rate int, reset *int64) error {
 		}
 		p = p[n:]
 		if rate > 0 {
-			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+			if time.Since(*free) > idle {
+				*free = time.Now()
+			}
+			*free = free.Add(time.Duration(n) * time.Second / time.Duration(rate))
+			time.Sleep(time.Until(*free))
 		}
 		if *reset > 0 {
 			if *reset -= int64(n); *reset <= 0 {

@@ -274,7 +274,7 @@ func TestSlowRepository(t *testing.T) {
 	be, err := local.Open(dir)
 	must(t, err)
 	defer be.Close()
-	slow := &stalling{Backend: be, after: -1, stall: 6500 * time.Millisecond, done: make(chan struct{})}
+	slow := &stalling{Backend: be, after: -1, stall: time.Duration(sized(6500, 30_000)) * time.Millisecond, done: make(chan struct{})}
 	r, err := repo.Open(t.Context(), slow, secret.New(password), repo.Options{})
 	must(t, err)
 	dst := startServer(t, natsd.Options{})

@@ -90,7 +90,7 @@ func TestSlowStorage(t *testing.T) {
 		messages int // of 64 KiB
 		slowOptions
 	}{
-		"stalls":           {3000, slowOptions{Rate: 32 << 20, Stall: 12 * time.Second}},
+		"stalls":           {3000, slowOptions{Rate: 32 << 20, Stall: time.Duration(sized(12, 30)) * time.Second}},
 		"100 KiB a second": {600, slowOptions{Rate: 100 << 10}},
 	} {
 		t.Run(name, func(t *testing.T) {

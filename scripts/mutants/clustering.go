@@ -28,7 +28,7 @@ func clustering() []mutant {
 			promise: "a restored stream is the same when another leads it",
 			file:    "jetstream/stream.go",
 			old:     "if !restored || s.Cluster == nil || later.Cluster == nil || s.Cluster.Leader == later.Cluster.Leader {",
-			new:     "if true {",
+			new:     "if !restored || s.Cluster != nil {",
 			pkg:     inJetstream, run: "^TestSameStream$",
 		},
 		{
@@ -72,6 +72,13 @@ func clustering() []mutant {
 			old:     "if why, there := missing.Reasons[s.Name]; there {",
 			new:     "if why, there := missing.Reasons[s.Name]; false {",
 			pkg:     inTests, run: "^TestClusterServerAway$",
+		},
+		{
+			promise: "it is said what to do about a setting that the server does not know",
+			file:    "restore/cleanup.go",
+			old:     "case isUnknownSetting(err):",
+			new:     "case false:",
+			pkg:     inTests, run: "^TestUnknownSettings$",
 		},
 		{
 			promise: "consumers of a cluster are said to be at their floor",
