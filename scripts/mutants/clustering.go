@@ -13,7 +13,7 @@ func clustering() []mutant {
 		{
 			promise: "streams without a leader are asked for together",
 			file:    "jetstream/list.go",
-			old:     "g.SetLimit(maxAsked)",
+			old:     "g.SetLimit(askers)",
 			new:     "g.SetLimit(1)",
 			pkg:     inJetstream, run: "^TestManyStreamsWithoutALeader$",
 		},
@@ -69,8 +69,8 @@ func clustering() []mutant {
 		{
 			promise: "a name that a stream without a leader has is taken",
 			file:    "restore/preflight.go",
-			old:     "if why, there := missing.Reasons[s.Name]; there {",
-			new:     "if why, there := missing.Reasons[s.Name]; false {",
+			old:     "		case there:\n",
+			new:     "		case false:\n",
 			pkg:     inTests, run: "^TestClusterServerAway$",
 		},
 		{
@@ -83,8 +83,8 @@ func clustering() []mutant {
 		{
 			promise: "consumers of a cluster are said to be at their floor",
 			file:    "backup/capture.go",
-			old:     `if b.server.Cluster != "" || info.Cluster != nil {`,
-			new:     "if false {",
+			old:     `return b.server.Cluster != "" || c != nil`,
+			new:     "return false",
 			pkg:     inTests, run: "^TestClusterAccount$",
 		},
 	}

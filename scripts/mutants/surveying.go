@@ -19,9 +19,9 @@ func surveying() []mutant {
 		},
 		{
 			promise: "a stream of which no server tells is not missing",
-			file:    "restore/existing.go",
-			old:     "		if why := unheard[s.Name]; why != nil {",
-			new:     "		if why := unheard[s.Name]; why != nil && false {",
+			file:    "restore/preflight.go",
+			old:     "case there && p.Options.Existing == MissingOnly:",
+			new:     "case false:",
 			pkg:     inTests, run: "^TestSurveyOfACluster$",
 		},
 		{
