@@ -2,8 +2,10 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
@@ -20,7 +22,7 @@ func (t *transfer) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumers, err := t.plan.conn.Consumers(ctx, t.s.Name)
+	consumers, err := t.consumers(ctx)
 	if err != nil {
 		return fmt.Errorf("its messages were all sent, but its consumers cannot be listed: %w", err)
 	}
@@ -35,6 +37,22 @@ func (t *transfer) compare(ctx context.Context) error {
 		return diff
 	}
 	return nil
+}
+
+// consumersPatience is how long the consumers of a stream are waited for that a cluster has restored.
+const consumersPatience = 10 * time.Second
+
+// consumers lists the stream's consumers. A cluster of servers before 2.15 may report a stream before it has placed all of them.
+func (t *transfer) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
+	patience := time.Now().Add(consumersPatience)
+	for {
+		found, err := t.plan.conn.Consumers(ctx, t.s.Name)
+		var missing *jetstream.MissingError
+		placing := err == nil && !t.s.hasConsumers(found) || errors.As(err, &missing)
+		if !placing || !t.plan.older || t.plan.conn.Server().Cluster == "" || time.Now().After(patience) || pause(ctx, time.Second/4) != nil {
+			return found, err
+		}
+	}
 }
 
 // lastOf is the last sequence of the stream that info tells of. The stream is live: where a consumer is ahead of that, it is asked for again.

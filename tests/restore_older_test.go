@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,7 +86,8 @@ func reported(t testing.TB, s *source, stream string) map[string]any {
 		var info struct {
 			Config    map[string]any `json:"config"`
 			Delivered struct {
-				Consumer, Stream uint64
+				Consumer uint64 `json:"consumer_seq"`
+				Stream   uint64 `json:"stream_seq"`
 			} `json:"delivered"`
 			Floor struct {
 				Consumer uint64 `json:"consumer_seq"`
@@ -376,5 +379,68 @@ func TestRestoreToOldServersFails(t *testing.T) {
 		must(t, dst.js.DeleteStream(t.Context(), "S"))
 		time.Sleep(300 * time.Millisecond)
 		restoreOlder(t, dst, r, restore.Options{Selection: allStreams})
+	}
+}
+
+// startOldCluster starts three older servers that are a cluster.
+func startOldCluster(t testing.TB, program string) *source {
+	t.Helper()
+	var routes []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		routes = append(routes, "nats://"+l.Addr().String())
+		must(t, l.Close())
+	}
+	all := make([]*source, 3)
+	var starting sync.WaitGroup
+	for i, route := range routes {
+		starting.Go(func() {
+			all[i] = startOld(t, program, fmt.Sprintf("}\nserver_name: n%d\ncluster { name: C, listen: %q, routes: [%s] }\n#", i, strings.TrimPrefix(route, "nats://"), strings.Join(routes, ", ")))
+		})
+	}
+	starting.Wait()
+	return all[0]
+}
+
+// TestRestoreToOldServersClustered restores streams of three replicas to clusters of older servers, after an attempt that was interrupted.
+func TestRestoreToOldServersClustered(t *testing.T) {
+	if !proof() {
+		t.Skip("takes a minute: with JETSAM_PROOF only")
+	}
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{})
+	fillConsumed(t, src)
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	src.publish(t, "s", 3000, func(i int) []byte { return []byte(strings.Repeat(string(text(i)), 30)) })
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	for version, program := range servers {
+		dst := startOldCluster(t, program)
+		if dst == nil {
+			t.Fatalf("%s: no cluster", version)
+		}
+		o := restore.Options{Selection: selectOf("S"), Target: restore.Target{Replicas: 3}}
+		p, err := planInto(t, connectOld(t, dst), r, o)
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		p.Options.Progress = func(x restore.Progress) {
+			if x.Messages > 1500 {
+				cancel()
+			}
+		}
+		if res, err := p.Run(ctx); !errors.Is(err, context.Canceled) || len(res.Failed()) != 1 {
+			t.Fatalf("%s: %+v, %v", version, res, err)
+		}
+		if _, err := dst.js.Stream(t.Context(), "S"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+			t.Errorf("%s: what was interrupted is left: %v", version, err)
+		}
+		o.Selection = allStreams
+		restoreOlder(t, dst, r, o)
+		for _, name := range []string{"S", "CONSUMED"} {
+			if want, got := asked(t, src, name), asked(t, dst, name); want != got {
+				t.Errorf("%s, %s: (-want +got)\n%.2000s", version, name, cmp.Diff(want, got))
+			}
+		}
 	}
 }
