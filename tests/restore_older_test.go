@@ -84,7 +84,8 @@ func reported(t testing.TB, s *source, stream string) map[string]any {
 		var info struct {
 			Config    map[string]any `json:"config"`
 			Delivered struct {
-				Consumer, Stream uint64
+				Consumer uint64 `json:"consumer_seq"`
+				Stream   uint64 `json:"stream_seq"`
 			} `json:"delivered"`
 			Floor struct {
 				Consumer uint64 `json:"consumer_seq"`
@@ -376,5 +377,44 @@ func TestRestoreToOldServersFails(t *testing.T) {
 		must(t, dst.js.DeleteStream(t.Context(), "S"))
 		time.Sleep(300 * time.Millisecond)
 		restoreOlder(t, dst, r, restore.Options{Selection: allStreams})
+	}
+}
+
+// TestRestoreToOldServersClustered restores streams of three replicas to clusters of older servers, after an attempt that was interrupted.
+func TestRestoreToOldServersClustered(t *testing.T) {
+	if !proof() {
+		t.Skip("takes a minute: with JETSAM_PROOF only")
+	}
+	servers := oldServers(t)
+	src := startServer(t, natsd.Options{})
+	fillConsumed(t, src)
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	src.publish(t, "s", 3000, func(i int) []byte { return []byte(strings.Repeat(string(text(i)), 30)) })
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	for version, program := range servers {
+		dst := startOldCluster(t, program)[0]
+		o := restore.Options{Selection: selectOf("S"), Target: restore.Target{Replicas: 3}}
+		p, err := planInto(t, connectOld(t, dst), r, o)
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		p.Options.Progress = func(x restore.Progress) {
+			if x.Messages > 1500 {
+				cancel()
+			}
+		}
+		if res, err := p.Run(ctx); !errors.Is(err, context.Canceled) || len(res.Failed()) != 1 {
+			t.Fatalf("%s: %+v, %v", version, res, err)
+		}
+		if _, err := dst.js.Stream(t.Context(), "S"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+			t.Errorf("%s: what was interrupted is left: %v", version, err)
+		}
+		o.Selection = allStreams
+		restoreOlder(t, dst, r, o)
+		for _, name := range []string{"S", "CONSUMED"} {
+			if want, got := asked(t, src, name), asked(t, dst, name); want != got {
+				t.Errorf("%s, %s: (-want +got)\n%.2000s", version, name, cmp.Diff(want, got))
+			}
+		}
 	}
 }

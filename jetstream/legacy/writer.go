@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"jetsam/jetstream/archive"
@@ -94,11 +95,14 @@ func (w *Writer) file(name string, p []byte) error {
 	return w.err
 }
 
-// Consumer writes a consumer.
+// Consumer writes a consumer. It is created when it is restored.
 func (w *Writer) Consumer(c archive.Consumer) error {
 	config, state, err := parseConsumer(c)
 	if err == nil {
-		config, err = withFields(config, map[string]any{"Created": time.Unix(0, c.Time).UTC(), "Name": c.Name})
+		config, err = withFields(config, map[string]any{"Name": c.Name})
+	}
+	if err == nil && (c.Name == "" || c.Name == "." || c.Name == ".." || strings.ContainsAny(c.Name, "/\\\x00")) {
+		err = malformed("a name that no directory can have")
 	}
 	if err != nil {
 		return fmt.Errorf("consumer %q: %w", abridge(c.Name), err)

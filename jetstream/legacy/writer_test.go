@@ -190,6 +190,8 @@ func TestWriterRefuses(t *testing.T) {
 		"no sequence":                 {[]*archive.Message{message(0)}, nil, archive.ErrOrder},
 		"a sequence that means more":  {[]*archive.Message{message(tombstone)}, nil, archive.ErrOrder},
 		"a consumer without a state":  {nil, []archive.Consumer{{Name: "C", JSON: json.RawMessage(`{"config":{}}`)}}, archive.ErrFormat},
+		"a consumer out of its place": {nil, []archive.Consumer{{Name: "../C", JSON: json.RawMessage(`{"config":{},"state":{}}`)}}, archive.ErrFormat},
+		"a consumer without a name":   {nil, []archive.Consumer{{JSON: json.RawMessage(`{"config":{},"state":{}}`)}}, archive.ErrFormat},
 		"a consumer that waits oddly": {nil, []archive.Consumer{{Name: "C", JSON: json.RawMessage(`{"config":{},"state":{"pending":{"x":{}}}}`)}}, archive.ErrFormat},
 	} {
 		t.Run(name, func(t *testing.T) {
