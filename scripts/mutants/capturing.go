@@ -112,8 +112,8 @@ func capturing() []mutant {
 		{
 			promise: "counts are compared with the state before the capture",
 			file:    "backup/capture.go",
-			old:     "if m.Count == state.Messages {",
-			new:     "if true {",
+			old:     "	case m.Count == state.Messages:",
+			new:     "	case true:",
 			pkg:     inTests, run: "^TestPurgeInMidCapture$",
 		},
 		{

@@ -76,8 +76,8 @@ func importing() []mutant {
 		{
 			promise: "messages that blocks say are deleted stay deleted without an index",
 			file:    "jetstream/legacy/messages.go",
-			old:     "return !m.s.dead.marks(r.seq)",
-			new:     "return true",
+			old:     "return !m.s.dead.marks(r.seq)\n}",
+			new:     "return true\n}",
 			pkg:     inLegacy, run: "^TestWithoutIndex$",
 		},
 		{
