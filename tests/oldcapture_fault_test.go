@@ -388,13 +388,16 @@ func startOldCluster(t testing.TB, program string) (servers []*source) {
 		t.Cleanup(p.kill)
 		servers = append(servers, p.client(t))
 	}
-	for range 1200 { // elections take their time
-		if _, err := servers[0].js.AccountInfo(t.Context()); err == nil {
+	var err error
+	for range 1200 { // elections take their time, and so do servers to know each other
+		_, err = servers[0].js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: 3})
+		if err == nil {
+			must(t, servers[0].js.DeleteStream(t.Context(), "PROBE"))
 			return servers
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatal("the cluster has no leader")
+	t.Fatal(err)
 	return nil
 }
 
