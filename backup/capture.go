@@ -192,7 +192,7 @@ func (b *run) beginWhole(ctx context.Context, name string, k *breaks, instead st
 		if err := b.listBefore(ctx, &before); err != nil {
 			return nil, err
 		}
-		snap, err := b.openPatiently(ctx, name, before)
+		snap, err := b.openPatiently(ctx, before)
 		if err == nil {
 			before.Config, before.State = snap.Config, snap.State
 			r := b.newReading(standing{before, snap.state, snap.head, b.fidelity(before.Cluster, snap.head)}, snap.way(), k)

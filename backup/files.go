@@ -57,7 +57,7 @@ func (b *run) spared(info *jetstream.StreamInfo) string {
 }
 
 // openPatiently opens the snapshot of a stream, and waits where the server takes another one at the moment.
-func (b *run) openPatiently(ctx context.Context, name string, before view) (s *opened, err error) {
+func (b *run) openPatiently(ctx context.Context, before view) (s *opened, err error) {
 	for deadline := time.Now().Add(b.patience()); ; {
 		s, err = b.openSnapshot(ctx, before, b.snapshotOptions())
 		if !errors.Is(err, jetstream.ErrSnapshotBusy) || time.Now().After(deadline) || !sleep(ctx, busyStep) {
@@ -86,6 +86,7 @@ func (b *run) listBefore(ctx context.Context, v *view) error {
 	return b.lookAtConsumers(ctx, v)
 }
 
+// lookAtConsumers lists the consumers of a stream, once.
 func (b *run) lookAtConsumers(ctx context.Context, v *view) (err error) {
 	if !v.listed && !b.o.NoConsumers {
 		v.consumers, err = b.listConsumers(ctx, v.Name)

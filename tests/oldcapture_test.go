@@ -238,6 +238,7 @@ func backUpOld(t testing.TB, s *source, r *repo.Repo, o backup.Options) map[stri
 
 // TestBackupFromOldServers backs up streams of all kinds from older servers, whole and in increments, and compares what is restored with what these say.
 func TestBackupFromOldServers(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -1,0 +1,126 @@
+package main
+
+// fromOlder: streams of servers before 2.15 are backed up as they are, and not harmed by it.
+func fromOlder() []mutant {
+	return []mutant{
+		{
+			promise: "what a snapshot that comes once says of deletions in the end is known",
+			file:    "jetstream/legacy/snapshot.go",
+			old:     "if b.first > next && !yield(next, min(b.first-1, last)) || !b.yieldMarked",
+			new:     "if !b.yieldMarked",
+			pkg:     inLegacy, run: "^TestGone$",
+		},
+		{
+			promise: "a snapshot that comes once and has no end is none",
+			file:    "jetstream/legacy/messages.go",
+			old:     "func (m *Messages) complete() error {\n	if err := m.end.check(); err != nil {",
+			new:     "func (m *Messages) complete() error {\n	if err := m.end.check(); err != nil && m.scan == nil {",
+			pkg:     inLegacy, run: "^TestPrefixes$",
+		},
+		{
+			promise: "what of an older server's files is dead in the end is dead in the log",
+			file:    "backup/files.go",
+			old:     "if r.died = r.gaps.bury(r.from, gone); r.gaps.many {",
+			new:     "if r.gaps.bury(r.from, gone); r.gaps.many {",
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.9.10_plain$",
+		},
+		{
+			promise: "files that are backed up hold as many messages as their index says",
+			file:    "backup/files.go",
+			old:     "case r.files.Indexed() && came != r.files.Alive(",
+			new:     "case false && came != r.files.Alive(",
+			pkg:     inTests, run: "^TestBadSnapshotsOfOldServers$",
+		},
+		{
+			promise: "where an older server's snapshot is no good, messages are read",
+			file:    "backup/capture.go",
+			old:     "case errors.As(err, &bad) && ctx.Err() == nil && !final(err) && !broke(err):",
+			new:     "case false:",
+			pkg:     inTests, run: "^TestBadSnapshotsOfOldServers$",
+		},
+		{
+			promise: "where messages are missing in an older server's snapshot, messages are read",
+			file:    "backup/capture.go",
+			old:     "case err == nil && c.files && c.Torn != \"\" && !c.lasting:",
+			new:     "case false:",
+			pkg:     inTests, run: "^TestBadSnapshotsOfOldServers$",
+		},
+		{
+			promise: "consumers that files leave out are listed",
+			file:    "backup/files.go",
+			old:     "for _, info := range r.files.before.consumers {",
+			new:     "for _, info := range r.files.before.consumers[:0] {",
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.14.9_plain$",
+		},
+		{
+			promise: "a listed consumer with pending messages is not said to be exact",
+			file:    "backup/increment.go",
+			old:     `if b.server.Cluster != "" || waits(c) {`,
+			new:     `if b.server.Cluster != "" {`,
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.14.9_plain$",
+		},
+		{
+			promise: "work queues are not read by a snapshot that would spoil them",
+			file:    "backup/files.go",
+			old:     `case info.Retention != "limits":`,
+			new:     `case false:`,
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.10.29_plain$",
+		},
+		{
+			promise: "streams with replicas are not read by a snapshot that would part them",
+			file:    "backup/files.go",
+			old:     `case info.Replicas > 1:`,
+			new:     `case false:`,
+			pkg:     inTests, run: "^TestClustersOfOldServers$",
+		},
+		{
+			promise: "streams in memory of older servers are read",
+			file:    "backup/files.go",
+			old:     "case errors.Is(err, jetstream.ErrNoSnapshots):",
+			new:     "case false:",
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.14.9_plain$",
+		},
+		{
+			promise: "a work queue is read however many messages it has, where there is no other way",
+			file:    "backup/capture.go",
+			old:     "r.how, r.instead, r.lone = how, instead, true",
+			new:     "r.how, r.instead = how, instead",
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.9.10_plain$",
+		},
+		{
+			promise: "somebody else's snapshot is waited for",
+			file:    "backup/files.go",
+			old:     "if !errors.Is(err, jetstream.ErrSnapshotBusy) || time.Now()",
+			new:     "if true || time.Now()",
+			pkg:     inTests, run: "^TestSnapshotsOfOthersOnOldServers$",
+		},
+		{
+			promise: "what an older server counts wrong is kept and marked",
+			file:    "backup/capture.go",
+			old:     "case m.Count > state.Messages:\n		return miscounted(state, m), nil",
+			new:     "case m.Count > state.Messages:\n		return verdict{}, nil",
+			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.9.10_plain$",
+		},
+		{
+			promise: "consumers are listed before an older server sends a snapshot",
+			file:    "backup/files.go",
+			old:     "if b.server.AtLeast(2, 15) {",
+			new:     "if true {",
+			pkg:     inTests, run: "^TestBrokenLinesToOldServers$",
+		},
+		{
+			promise: "a server that waits for more than one answer gets it, however slow the reader",
+			file:    "jetstream/snapshot.go",
+			old:     "s.chunks.owed = oldWindow",
+			new:     "s.chunks.owed = 0",
+			pkg:     inTests, run: "^TestStalledReadersOfOldServers$",
+		},
+		{
+			promise: "a snapshot of 2.9 ends well without saying so",
+			file:    "jetstream/snapshot.go",
+			old:     `case status == "" && s.hasty:`,
+			new:     `case false:`,
+			pkg:     inTests, run: "^TestStalledReadersOfOldServers$",
+		},
+	}
+}
