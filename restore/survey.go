@@ -62,13 +62,7 @@ type ConsumerCondition struct {
 	Why    string
 }
 
-// SurveyOptions says what to look at.
-type SurveyOptions struct {
-	Selection   streamlog.Selection
-	Patience    time.Duration // how long servers are asked again that do not answer, or may still be catching up; 0: 10 s, longer than an election
-	Concurrency int           // as of Options
-}
-
+// surveyPatience is how long servers are asked again that do not answer, or may still be catching up: longer than an election takes.
 const surveyPatience = 10 * time.Second
 
 // surveyPause is how long after an answer that may soon be another a server is asked again.
@@ -84,23 +78,20 @@ type survey struct {
 }
 
 // NewSurvey looks how the chosen streams of a snapshot stand on conn's server. Errors are those of NewPlan, but for what the server has.
-func NewSurvey(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *jetstream.Conn, o SurveyOptions) (*Survey, error) {
-	p, err := choose(ctx, rd, sn, Options{Selection: o.Selection, SkipDamaged: true, Concurrency: o.Concurrency})
+func NewSurvey(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn *jetstream.Conn, chosen streamlog.Selection) (*Survey, error) {
+	p, err := choose(ctx, rd, sn, Options{Selection: chosen, SkipDamaged: true})
 	if err != nil {
 		return nil, err
-	}
-	if o.Patience <= 0 {
-		o.Patience = surveyPatience
 	}
 	p.conn = conn
 	if p.present, err = rd.Presence(ctx); err != nil {
 		return nil, err
 	}
-	v := &survey{Plan: p, until: time.Now().Add(o.Patience)}
+	v := &survey{Plan: p, until: time.Now().Add(surveyPatience)}
 	if err := v.list(ctx); err != nil {
 		return nil, err
 	}
-	v.until = time.Now().Add(o.Patience) // a list alone may have taken as long
+	v.until = time.Now().Add(surveyPatience) // a list alone may have taken as long
 	res := &Survey{Snapshot: sn, Streams: make([]Condition, len(p.Streams)), Missing: p.Missing, Warnings: p.Warnings}
 	p.atOnce(func(i int, s *StreamPlan) { res.Streams[i] = v.condition(ctx, s) })
 	return res, context.Cause(ctx)

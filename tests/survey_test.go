@@ -26,7 +26,7 @@ func survey(t *testing.T, s *source, r *repo.Repo, id string) (map[string]restor
 	must(t, err)
 	sn, err := r.Snapshot(t.Context(), id, snapshot.Filter{})
 	must(t, err)
-	v, err := restore.NewSurvey(t.Context(), rd, sn, connect(t, s), restore.SurveyOptions{Selection: allStreams})
+	v, err := restore.NewSurvey(t.Context(), rd, sn, connect(t, s), allStreams)
 	must(t, err)
 	got := map[string]restore.Health{}
 	for _, c := range v.Streams {

@@ -98,7 +98,7 @@ func (p *program) against(c *cli.Context, name string, streams []string) error {
 			return err
 		}
 		defer conn.Close()
-		found, err := restore.NewSurvey(ctx, rd, sn, conn, restore.SurveyOptions{Selection: streamlog.Selection{Names: streams, All: len(streams) == 0}})
+		found, err := restore.NewSurvey(ctx, rd, sn, conn, streamlog.Selection{Names: streams, All: len(streams) == 0})
 		if err != nil {
 			return err
 		}
