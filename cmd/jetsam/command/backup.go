@@ -247,6 +247,9 @@ func (p *program) planBackup(ctx context.Context, conn *jetstream.Conn, o backup
 	l := newListing("Stream", "Messages>", "On the server>", "Consumers>")
 	var messages, bytes uint64
 	for _, s := range streams {
+		if s.Raw == nil {
+			p.out.warn("stream %s: no server leads it just now, so that it is not known what it holds", s.Name)
+		}
 		if p.out.json {
 			p.out.printJSON(plannedReport{"planned_stream", s.Name, s.Messages, s.Bytes, s.Consumers})
 		}
