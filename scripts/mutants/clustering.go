@@ -48,8 +48,8 @@ func clustering() []mutant {
 		{
 			promise: "another last message is another stream",
 			file:    "jetstream/stream.go",
-			old:     "later.FirstSeq >= s.FirstSeq && later.LastSeq >= s.LastSeq &&",
-			new:     "later.FirstSeq >= s.FirstSeq &&",
+			old:     "&& (later.LastSeq > s.LastSeq || later.LastTime.Equal(s.LastTime))",
+			new:     "",
 			pkg:     inJetstream, run: "^TestSameStream$",
 		},
 		{

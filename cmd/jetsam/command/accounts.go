@@ -151,6 +151,7 @@ func (a *accountsRun) plan(ctx context.Context, conn *jetstream.Conn, j job, rep
 	if err != nil {
 		return err
 	}
+	a.p.out.warnOfLeaderless(streams)
 	report.Planned = newPlannedReports(streams)
 	a.show(report, func(o *output) { o.tellPlanned(report.Planned) })
 	return nil

@@ -267,6 +267,7 @@ func (p *program) planBackup(ctx context.Context, conn *jetstream.Conn, o backup
 	if err != nil {
 		return err
 	}
+	p.out.warnOfLeaderless(streams)
 	planned := newPlannedReports(streams)
 	if p.out.json {
 		for _, s := range planned {
@@ -284,6 +285,15 @@ func newPlannedReports(streams []*jetstream.StreamInfo) []plannedReport {
 		out[i] = plannedReport{"planned_stream", s.Name, s.Messages, s.Bytes, s.Consumers}
 	}
 	return out
+}
+
+// warnOfLeaderless names streams of which no server says more.
+func (o *output) warnOfLeaderless(streams []*jetstream.StreamInfo) {
+	for _, s := range streams {
+		if s.Raw == nil {
+			o.warn("stream %s: no server leads it just now, so that it is not known what it holds", s.Name)
+		}
+	}
 }
 
 // tellPlanned says for people what would be backed up.
