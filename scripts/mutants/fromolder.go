@@ -55,7 +55,7 @@ func fromOlder() []mutant {
 		{
 			promise: "a listed consumer with pending messages is not said to be exact",
 			file:    "backup/increment.go",
-			old:     `if b.server.Cluster != "" || waits(c) {`,
+			old:     `if b.clustered(c.Cluster) || waits(c) {`,
 			new:     `if b.server.Cluster != "" {`,
 			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.14.9_plain$",
 		},
