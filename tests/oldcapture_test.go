@@ -339,8 +339,8 @@ func wantOldWay(t testing.TB, version, name string, x backup.StreamResult) {
 		}
 	case frozen && (name == "QUEUE" || name == "INTEREST"):
 		way, instead = backup.WayGet, "stays in the stream for ever"
-	case x.Torn != "":
-		return
+	case name == "PURGED" && version == "2.9.10" && !miscounts.MatchString(x.Torn):
+		t.Errorf("stream %s, which its server counts wrong, is torn: %q", name, x.Torn)
 	}
 	if x.Way != way || !strings.Contains(x.Instead, instead) || (instead == "") != (x.Instead == "") {
 		t.Errorf("stream %s was read by %s, %q; want %s, %q", name, x.Way, x.Instead, way, instead)
