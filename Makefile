@@ -27,6 +27,7 @@ demo: ## show the whole round trip: a server, backups, a purge undone, a restore
 .PHONY: test
 test: ## run all tests; needs nothing but Go
 	@command -v restic >/dev/null || echo 'restic is not installed: the tests that hold our repositories against it are skipped'
+	@ls $(JETSAM_OLD_SERVERS)/nats-server-* >/dev/null 2>&1 || echo 'there are no older nats-servers: the tests that start them are skipped; `make servers` gets them'
 	$(GO) test -parallel 4 -timeout 30m ./...
 
 .PHONY: race
