@@ -62,16 +62,15 @@ type danger struct {
 
 // dangers are what matters to who backs up, with the first releases that are right.
 var dangers = []danger{
-	{"a snapshot can leave the replicas of a stream different from each other", map[int]int{11: 12, 12: 3}, 14},
+	{"snapshots, such as `nats stream backup` takes, can leave the replicas of a stream different from each other; jetsam reads the messages instead", map[int]int{11: 12, 12: 3}, 14},
 	{"restores do not keep to limits", map[int]int{10: 27, 11: 1}, 12},
 	{"who may restore one stream may restore others (CVE-2026-33222)", map[int]int{11: 15, 12: 6}, 14},
-	{"restoring several streams at a time can crash the server", map[int]int{11: 11, 12: 2}, 14},
-	{"a snapshot that is read slowly is cut off", map[int]int{12: 5}, 14},
+	{"restoring several streams at a time, as jetsam does not, can crash the server", map[int]int{11: 11, 12: 2}, 14},
 	{"compressed or encrypted streams can be damaged when they are compacted", map[int]int{12: 12, 14: 3}, 15},
 }
 
 // least is the first minor version of 2 from which streams are backed up, and into which they are restored.
-const least = 15
+const least = 9
 
 // Version says what is known of the server's version.
 func Version(s jetstream.ServerInfo) []Finding {
@@ -82,7 +81,7 @@ func Version(s jetstream.ServerInfo) []Finding {
 		f.add("version", Warning, "", "the server's version %q is none that is known", s.Version)
 		return f
 	case major == 2 && minor < least:
-		f.add("version", Problem, fmt.Sprintf("use nats-server 2.%d or newer; what the nats CLI has saved of an older one is taken by `jetsam import`", least),
+		f.add("version", Problem, fmt.Sprintf("use nats-server 2.%d or newer", least),
 			"nats-server %s is older than 2.%d: neither backups of it nor restores into it are possible", s.Version, least)
 	default:
 		f.add("version", OK, "", "nats-server %s", s.Version)
