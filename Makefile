@@ -43,6 +43,10 @@ interop: ## run the tests that involve the real restic, which must be installed
 servers: ## get the older nats-servers (SERVERS="2.10.29 2.14.9") that tests start, into JETSAM_OLD_SERVERS
 	GO='$(GO)' scripts/servers.sh '$(JETSAM_OLD_SERVERS)' $(SERVERS)
 
+.PHONY: matrix
+matrix: servers ## back up from servers of each release and restore to each, and everything else that starts older ones (some minutes)
+	CI=true JETSAM_PROOF=1 $(GO) test -count=1 -timeout 60m -run OldServers -v ./tests
+
 .PHONY: proof
 proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)
 	JETSAM_PROOF=1 $(GO) test -count=1 -timeout 120m ./...

@@ -172,8 +172,12 @@ func sameAsSaid(t *testing.T, r *repo.Repo, want said) {
 
 func sameAsSaidAt(t *testing.T, r *repo.Repo, target restore.Target, want said) {
 	t.Helper()
-	dst := startServer(t, natsd.Options{})
-	restoreInto(t, dst, r, restore.Options{Selection: allStreams, Target: target, Verify: true})
+	sameAsSaidOn(t, startServer(t, natsd.Options{}), r, target, want)
+}
+
+func sameAsSaidOn(t *testing.T, dst *source, r *repo.Repo, target restore.Target, want said) {
+	t.Helper()
+	restoreOlder(t, dst, r, restore.Options{Selection: allStreams, Target: target})
 	fidelity := fidelities(t, r)
 	for _, name := range sortedKeys(want.messages) {
 		sameLines(t, want.messages[name], asked(t, dst, name))
@@ -192,6 +196,9 @@ func sameAsSaidAt(t *testing.T, r *repo.Repo, target restore.Target, want said) 
 			if fidelity[name][consumer] == streamlog.FidelityAckFloor { // it goes back
 				was.delivered, was.streamDelivered, was.waiting, was.redelivered = was.floor, was.streamFloor, 0, 0
 				was.pending, is.pending = 0, 0
+			}
+			if is.pending == was.pending+1 && strings.HasPrefix(dst.nc.ConnectedServerVersion(), "2.9.") { // it counts the last message although that was deleted
+				is.pending--
 			}
 			if is.streamDelivered < was.streamDelivered { // a server that lists a consumer with a filter skips what that passes over
 				is.streamDelivered = was.streamDelivered

@@ -52,17 +52,20 @@ func manyConsumers(t testing.TB, s *source) {
 	}
 }
 
+// fiveMiB has large messages.
+func fiveMiB(t testing.TB, s *source) {
+	s.create(t, jetstream.StreamConfig{Name: "FIVE_MIB", Subjects: []string{"five"}})
+	r := rand.New(rand.NewPCG(5, 5))
+	for _, size := range []int{5 << 20, 10, 5 << 20} {
+		_, err := s.js.Publish(t.Context(), "five", noise(r, size))
+		must(t, err)
+	}
+}
+
 // olderFixtures are streams of a server of 2.15 that older ones shall hold: those of every round trip, and those of older servers.
 func olderFixtures() []fixture {
 	all := slices.DeleteFunc(fixtures(), func(f fixture) bool { return f.stream == "LARGE" && !proof() }) // which takes long to ask for
-	all = append(all, fixture{"CROWD", manyConsumers}, fixture{"FIVE_MIB", func(t testing.TB, s *source) {
-		s.create(t, jetstream.StreamConfig{Name: "FIVE_MIB", Subjects: []string{"five"}})
-		r := rand.New(rand.NewPCG(5, 5))
-		for _, size := range []int{5 << 20, 10, 5 << 20} {
-			_, err := s.js.Publish(t.Context(), "five", noise(r, size))
-			must(t, err)
-		}
-	}})
+	all = append(all, fixture{"CROWD", manyConsumers}, fixture{"FIVE_MIB", fiveMiB})
 	for _, f := range oldStreams() {
 		switch f.stream {
 		case "KV_old", "LIMITED", "BLOCKS", "QUEUE", "CONSUMED":
