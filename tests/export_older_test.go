@@ -20,6 +20,7 @@ import (
 // TestExportForOldServers: what is exported for older servers, the nats CLI's library restores into each of them, and into a new one, and it can be
 // imported again.
 func TestExportForOldServers(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{})
 	var names []string
@@ -69,6 +70,7 @@ func TestExportForOldServers(t *testing.T) {
 
 // TestExportForOldServersWarns: what an older server will make of a directory is said when that is written.
 func TestExportForOldServersWarns(t *testing.T) {
+	t.Parallel()
 	src := startServer(t, natsd.Options{})
 	for _, f := range fixtures() {
 		if slices.Contains([]string{"PLAIN", "MEMORY", "TTL"}, f.stream) {
@@ -96,6 +98,7 @@ func TestExportForOldServersWarns(t *testing.T) {
 // TestOldServersCutInSilence: a server that finds a record whose checksum does not match drops it and what stands behind it in its block, and reports
 // success. That is why what it reports is compared.
 func TestOldServersCutInSilence(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{})
 	oldStreams()[0].fill(t, src)

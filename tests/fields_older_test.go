@@ -36,6 +36,7 @@ func sampleFields() (streams, consumers map[string]string) {
 
 // TestFieldsOfOldServers asks each server which fields it knows: one that it does not, it refuses, or leaves out of what it made.
 func TestFieldsOfOldServers(t *testing.T) {
+	t.Parallel()
 	streams, consumers := sampleFields()
 	for version, program := range oldServers(t) {
 		s := startOld(t, program, "")

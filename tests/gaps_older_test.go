@@ -40,6 +40,7 @@ func gappy(t testing.TB, c *conn.Conn, name string, last uint64, unmarked bool, 
 
 // TestGapsOfOldServers: servers find each message behind gaps of any size, marked or not, count what is missing, and go on behind the end.
 func TestGapsOfOldServers(t *testing.T) {
+	t.Parallel()
 	const far = 5e7
 	for version, program := range oldServers(t) {
 		s := startOld(t, program, "")

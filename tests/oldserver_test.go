@@ -279,11 +279,16 @@ func dumpOld(t testing.TB, s *source, dir string) {
 // TestImportFromOldServers fills older servers, whose stores are plain, or encrypted in one of two ways, dumps them, and compares what is imported
 // with what they say.
 func TestImportFromOldServers(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for _, version := range sortedKeys(servers) {
-		for name, config := range map[string]string{"plain": "", "chacha": "key: secret", "aes": "key: secret, cipher: aes"} {
+		configs := map[string]string{"plain": ""}
+		if proof() || version == "2.10.29" {
+			configs["chacha"], configs["aes"] = "key: secret", "key: secret, cipher: aes"
+		}
+		for name, config := range configs {
 			t.Run(version+" "+name, func(t *testing.T) {
 				s := startOld(t, servers[version], config)
 				for _, f := range oldStreams() {

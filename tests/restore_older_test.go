@@ -107,6 +107,7 @@ func reported(t testing.TB, s *source, stream string) map[string]any {
 
 // TestRestoreToOldServers restores streams of every kind to servers of each older release.
 func TestRestoreToOldServers(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{MaxPayload: 16 << 20})
 	for _, f := range olderFixtures() {
@@ -176,6 +177,7 @@ func selectOf(names ...string) streamlog.Selection { return streamlog.Selection{
 
 // TestRestoreToOldServersRefuses: what an older server cannot hold is named, and refused before anything is sent.
 func TestRestoreToOldServersRefuses(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{MaxPayload: 34 << 20})
 	src.create(t, jetstream.StreamConfig{Name: "MEMORY", Subjects: []string{"m"}, Storage: jetstream.MemoryStorage})
@@ -241,6 +243,7 @@ func TestRestoreToOldServersRefuses(t *testing.T) {
 
 // TestRestoreToOldServersCut restores parts of streams under other names, and streams in parts.
 func TestRestoreToOldServersCut(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{})
 	fillConsumed(t, src)
@@ -307,6 +310,7 @@ func partsOnOldServer(t *testing.T, dst *source, r *repo.Repo, src *source) {
 
 // TestRestoreToOldServersExpired: what has expired is there, in streams that let messages expire and in those that do not, or goes where it shall.
 func TestRestoreToOldServersExpired(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "TTL", Subjects: []string{"ttl"}, AllowMsgTTL: true})
@@ -342,6 +346,7 @@ func TestRestoreToOldServersExpired(t *testing.T) {
 
 // TestRestoreToOldServersFails: of what an older server could not restore nothing is left, and what somebody else made meanwhile is not touched.
 func TestRestoreToOldServersFails(t *testing.T) {
+	t.Parallel()
 	servers := oldServers(t)
 	src := startServer(t, natsd.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
@@ -385,6 +390,7 @@ func TestRestoreToOldServersFails(t *testing.T) {
 
 // TestRestoreToOldServersClustered restores streams of three replicas to clusters of older servers, after an attempt that was interrupted.
 func TestRestoreToOldServersClustered(t *testing.T) {
+	t.Parallel()
 	if !proof() {
 		t.Skip("takes a minute: with JETSAM_PROOF only")
 	}
