@@ -8,7 +8,7 @@ import (
 // TestResume lets another Cutter go on wherever one stands, at random and around the sizes from which bytes count, and wants the same ends.
 func TestResume(t *testing.T) {
 	rnd := seeded(t)
-	data := randomBytes(rnd, 12<<20)
+	data := randomBytes(rnd, 24<<20)
 	var sizes []int
 	for total := 0; total < len(data); total += sizes[len(sizes)-1] {
 		sizes = append(sizes, 1+rnd.IntN(3000))

@@ -134,7 +134,7 @@ func (p *Policy) Apply(group []*snapshot.Snapshot, now time.Time) []Verdict {
 			}
 		}
 	}
-	p.keepTurn(verdicts, newest)
+	p.keepPITR(verdicts, newest)
 	return verdicts
 }
 
@@ -184,9 +184,9 @@ func (r *period) why(which string) string {
 	return which + r.name
 }
 
-// keepTurn keeps what PITR takes. To restore to a second, the snapshots before and
+// keepPITR keeps what PITR takes. To restore to a second, the snapshots before and
 // after it are needed: so the one before the span as well.
-func (p *Policy) keepTurn(verdicts []Verdict, newest time.Time) {
+func (p *Policy) keepPITR(verdicts []Verdict, newest time.Time) {
 	if p.PITR == (Span{}) {
 		return
 	}
