@@ -204,7 +204,7 @@ func (c *cluster) otherwise(t *testing.T, r *repo.Repo) {
 			t.Fatal(s.Err)
 		}
 		c.current(t, target.As)
-		if got := lookAt(t, c.source, target.As); !slices.Equal(got.Messages, want.Messages) {
+		if got := c.lookAt(t, target.As); !slices.Equal(got.Messages, want.Messages) {
 			t.Errorf("%s has %d messages, want %d", target.As, len(got.Messages), len(want.Messages))
 		}
 		if target.As == "THERE" && c.leader(t, "THERE", "") != 1 {

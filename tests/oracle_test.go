@@ -38,13 +38,22 @@ func lookAt(t testing.TB, s *source, stream string) image {
 // dump runs what `nats stream backup` runs.
 func dump(t testing.TB, s *source, stream, dir string) {
 	t.Helper()
+	must(t, tryDump(s, stream, dir))
+}
+
+func tryDump(s *source, stream, dir string) error {
 	mgr, err := jsm.New(s.nc)
-	must(t, err)
-	st, err := mgr.LoadStream(stream)
-	must(t, err)
-	if _, err := st.SnapshotToDirectory(context.Background(), dir, jsm.SnapshotConsumers()); err != nil {
-		t.Fatalf("dump %s: %v", stream, err)
+	if err != nil {
+		return err
 	}
+	st, err := mgr.LoadStream(stream)
+	if err != nil {
+		return err
+	}
+	if _, err := st.SnapshotToDirectory(context.Background(), dir, jsm.SnapshotConsumers()); err != nil {
+		return fmt.Errorf("dump %s: %w", stream, err)
+	}
+	return nil
 }
 
 // readDump reads a directory that dump, or whoever writes the same form, has written.
