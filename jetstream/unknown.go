@@ -226,25 +226,16 @@ func saysNothing(path string, value json.RawMessage) bool {
 	return isNothing(v) || slices.Contains(defaults, fmt.Sprintf("%s=%v", path, v))
 }
 
+// isNothing says whether a value is empty, or an object of such.
 func isNothing(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return true
-	case bool:
-		return !v
-	case json.Number:
-		return v == "0"
-	case string:
-		return v == ""
-	case []any:
-		return len(v) == 0
-	case map[string]any:
-		for _, member := range v {
-			if !isNothing(member) {
-				return false
-			}
-		}
-		return true
+	object, ok := v.(map[string]any)
+	if !ok {
+		return strictjson.IsEmpty(v)
 	}
-	return false
+	for _, member := range object {
+		if !isNothing(member) {
+			return false
+		}
+	}
+	return true
 }

@@ -141,7 +141,7 @@ func configDiff(a, b json.RawMessage) []string {
 	}
 	var out []string
 	for field, value := range y {
-		if isNothing(value) && isNothing(x[field]) || reflect.DeepEqual(value, x[field]) {
+		if strictjson.IsEmpty(value) && strictjson.IsEmpty(x[field]) || reflect.DeepEqual(value, x[field]) {
 			continue
 		}
 		out = append(out, fmt.Sprintf("%s: %s, was %s", field, short(value), short(x[field])))
@@ -157,25 +157,6 @@ func dropServerMetadata(config map[string]any) {
 			delete(entries, name)
 		}
 	}
-}
-
-// isNothing says whether a field of that value is as good as none.
-func isNothing(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return true
-	case bool:
-		return !v
-	case json.Number:
-		return v == "0"
-	case string:
-		return v == ""
-	case []any:
-		return len(v) == 0
-	case map[string]any:
-		return len(v) == 0
-	}
-	return false
 }
 
 // compareHeads compares the consumers.

@@ -1,10 +1,8 @@
 package tests
 
 import (
-	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
-	"jetsam/internal/natsd"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 
@@ -23,23 +20,7 @@ import (
 // startCluster starts three servers that are one, and returns the first when it holds a replicated stream.
 func startCluster(t *testing.T, first jetstream.StreamConfig) *source {
 	t.Helper()
-	var ports []int
-	var routes []string
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, fmt.Sprintf("nats://%s", l.Addr()))
-		must(t, l.Close())
-	}
-	var servers []*source
-	for i, port := range ports {
-		servers = append(servers, startServer(t, natsd.Options{
-			Name:   fmt.Sprintf("n%d", i),
-			Config: fmt.Sprintf("cluster { name: C, listen: \"127.0.0.1:%d\", routes: [%s] }", port, strings.Join(routes, ", ")),
-		}))
-	}
+	servers := tagged(t, "", "", "")
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		_, err := servers[0].js.CreateStream(t.Context(), first)
 		if err == nil {

@@ -186,7 +186,7 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// tagged starts servers that are one, each with a tag of its own and those given, and returns them when they have a leader.
+// tagged starts servers that are one, each with the tags given, and returns them when they have a leader.
 func tagged(t *testing.T, tags ...string) []*source {
 	t.Helper()
 	var ports []int

@@ -176,3 +176,22 @@ func Any(raw json.RawMessage) (any, error) {
 	err := d.Decode(&v)
 	return v, err
 }
+
+// IsEmpty says whether a value that Any has read says nothing: null, false, 0, an empty text, list or object.
+func IsEmpty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		return !v
+	case json.Number:
+		return v == "0"
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
+}

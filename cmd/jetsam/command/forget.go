@@ -35,11 +35,15 @@ type forgetReport struct {
 	Paths       []string        `json:"paths,omitempty"`
 	Tags        []string        `json:"tags,omitempty"`
 	Snapshots   []verdictReport `json:"snapshots"` // the oldest first
+	heading     string
 	dry         bool
 }
 
 func newForgetReport(key snapshot.GroupKey, verdicts []retention.Verdict, dry bool) *forgetReport {
-	r := &forgetReport{MessageType: "forget_group", Host: key.Hostname, Accounts: key.Accounts, Paths: key.Paths, Tags: key.Tags, dry: dry}
+	r := &forgetReport{
+		MessageType: "forget_group", Host: key.Hostname, Accounts: key.Accounts, Paths: key.Paths, Tags: key.Tags,
+		heading: newGroupReport(key).heading(), dry: dry,
+	}
 	for _, v := range verdicts {
 		s := v.Snapshot
 		r.Snapshots = append(r.Snapshots, verdictReport{s.ID().String(), s.ID().Short(), s.Time, s.Tags, v.Keep(), v.Reasons, ""})
@@ -48,8 +52,8 @@ func newForgetReport(key snapshot.GroupKey, verdicts []retention.Verdict, dry bo
 }
 
 func (r *forgetReport) text(o *output) {
-	if heading := (groupReport{Host: r.Host, Accounts: r.Accounts, Paths: r.Paths, Tags: r.Tags}).heading(); heading != "" {
-		o.printf("%s\n", heading)
+	if r.heading != "" {
+		o.printf("%s\n", r.heading)
 	}
 	l := newListing("ID", "Time", "Tags", "")
 	for _, s := range r.Snapshots {
@@ -240,7 +244,7 @@ func (plan *forgetPlan) apply(policy retention.Policy, now time.Time, all bool) 
 		verdicts := policy.Apply(g.Snapshots, now)
 		if !all && !slices.ContainsFunc(verdicts, retention.Verdict.Keep) {
 			return fmt.Errorf("nothing was forgotten: the policy keeps none of %s (%s); if that is meant, add --unsafe-allow-remove-all",
-				plural(len(verdicts), "snapshot"), groupReport{Host: g.Key.Hostname, Accounts: g.Key.Accounts, Paths: g.Key.Paths, Tags: g.Key.Tags}.heading())
+				plural(len(verdicts), "snapshot"), newGroupReport(g.Key).heading())
 		}
 		plan.add(g.Key, verdicts)
 	}

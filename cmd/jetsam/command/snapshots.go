@@ -96,6 +96,10 @@ type groupReport struct {
 	Snapshots   []snapshotReport `json:"snapshots"`
 }
 
+func newGroupReport(k snapshot.GroupKey) groupReport {
+	return groupReport{MessageType: "snapshot_group", Host: k.Hostname, Accounts: k.Accounts, Paths: k.Paths, Tags: k.Tags}
+}
+
 func (g groupReport) text(o *output) {
 	if heading := g.heading(); heading != "" {
 		o.printf("%s\n", heading)
@@ -263,7 +267,7 @@ func (p *program) printSnapshots(snapshots []*snapshot.Snapshot, by snapshot.Gro
 	}
 	grouped := by != snapshot.GroupBy{}
 	for i, g := range snapshot.Groups(snapshots, by) {
-		group := groupReport{MessageType: "snapshot_group", Host: g.Key.Hostname, Accounts: g.Key.Accounts, Paths: g.Key.Paths, Tags: g.Key.Tags}
+		group := newGroupReport(g.Key)
 		for _, sn := range g.Snapshots {
 			group.Snapshots = append(group.Snapshots, newSnapshotReport(sn))
 		}
