@@ -51,6 +51,7 @@ func repositoryFlags(hidden bool) []cli.Flag {
 	}
 	return []cli.Flag{
 		text("repo", "r", "JETSAM_REPOSITORY", "", "where the repository is: the `LOCATION` is a directory"),
+		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o"}, Usage: "what the way to the repository lets one choose: `NAME=VALUE`", Category: repositoryHeading, Hidden: hidden},
 		text("repository-file", "", "JETSAM_REPOSITORY_FILE", "", "`FILE` that holds the location"),
 		text("password-file", "p", "JETSAM_PASSWORD_FILE", "", "`FILE` that holds the repository's password"),
 		text("password-command", "", "JETSAM_PASSWORD_COMMAND", "", "`COMMAND` that prints the password; run without a shell"),

@@ -43,12 +43,12 @@ func (p *program) importRepository(c *cli.Context, o backup.ImportOptions) error
 
 // sourceOpened runs f with the repository to import from, opened and locked for reading.
 func (p *program) sourceOpened(ctx context.Context, c *cli.Context, f func(context.Context, *repo.Repo) error) error {
-	dir, err := directory(c.String("from-repo"))
+	at, err := placeAt(c, c.String("from-repo"))
 	if err != nil {
 		return err
 	}
 	o := repo.Options{NoLock: c.Bool("no-lock"), Warn: func(err error) { p.out.warn("repository to import from: %v", err) }}
-	r, closeSource, err := openAt(ctx, dir, o, func() (secret.String, error) {
+	r, closeSource, err := openAt(ctx, at, o, func() (secret.String, error) {
 		src, err := p.passwordSource("from-")
 		if err != nil {
 			return secret.String{}, err

@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"jetsam/repo"
-	"jetsam/storage/local"
 )
 
 type initReport struct {
@@ -32,7 +31,7 @@ func (p *program) initialize(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0); err != nil {
 		return err
 	}
-	dir, err := p.location()
+	at, err := p.location(c)
 	if err != nil {
 		return err
 	}
@@ -44,16 +43,16 @@ func (p *program) initialize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	be, err := local.Create(dir)
+	be, err := at.Create(c.Context, at.options)
 	if err != nil {
-		return fmt.Errorf("create repository %s: %w", dir, err)
+		return fmt.Errorf("create repository %v: %w", at, err)
 	}
 	defer be.Close()
 	r, err := repo.Init(c.Context, be, pw, o)
 	if err != nil {
-		return fmt.Errorf("create repository %s: %w", dir, err)
+		return fmt.Errorf("create repository %v: %w", at, err)
 	}
-	p.out.print(initReport{"initialized", r.ID(), dir})
+	p.out.print(initReport{"initialized", r.ID(), at.String()})
 	p.out.note("keep the password safe: without it nobody can restore from this repository")
 	return nil
 }

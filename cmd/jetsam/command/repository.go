@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,14 +12,20 @@ import (
 	"jetsam/repo"
 	"jetsam/secret"
 	"jetsam/storage"
-	"jetsam/storage/local"
+	"jetsam/storage/location"
 )
 
+// place is where a repository is, and what was chosen for the way there.
+type place struct {
+	location.Location
+	options location.Options
+}
+
 // location is where the repository is. A flag goes before the environment.
-func (p *program) location() (string, error) {
+func (p *program) location(c *cli.Context) (place, error) {
 	direct, file := p.flag("repo"), p.flag("repository-file")
 	if direct != "" && file != "" {
-		return "", usagef("both --repo and --repository-file; which one is it?")
+		return place{}, usagef("both --repo and --repository-file; which one is it?")
 	}
 	if direct == "" && file == "" {
 		direct, file = os.Getenv("JETSAM_REPOSITORY"), os.Getenv("JETSAM_REPOSITORY_FILE")
@@ -30,30 +33,24 @@ func (p *program) location() (string, error) {
 	if direct == "" && file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return "", fmt.Errorf("read the repository's location: %w", err)
+			return place{}, fmt.Errorf("read the repository's location: %w", err)
 		}
 		direct = strings.TrimSpace(string(text))
 	}
 	if direct == "" {
-		return "", usagef("no repository named: give --repo LOCATION, --repository-file FILE, or set JETSAM_REPOSITORY or JETSAM_REPOSITORY_FILE")
+		return place{}, usagef("no repository named: give --repo LOCATION, --repository-file FILE, or set JETSAM_REPOSITORY or JETSAM_REPOSITORY_FILE")
 	}
-	return directory(direct)
+	return placeAt(c, direct)
 }
 
-// directory takes the prefix "local:" off a location, and refuses the places that this version cannot reach.
-func directory(location string) (string, error) {
-	location, isLocal := strings.CutPrefix(location, "local:")
-	scheme, _, found := strings.Cut(location, ":")
-	if found && slices.Contains([]string{"s3", "gs", "azure", "b2", "swift", "sftp", "rest", "rclone", "nats"}, scheme) {
-		return "", usagef("a repository at %s: is not supported by this version, which keeps repositories in directories", scheme)
+// placeAt is the place that a location names.
+func placeAt(c *cli.Context, text string) (place, error) {
+	l, err := location.Parse(text)
+	if err != nil {
+		return place{}, err
 	}
-	switch {
-	case location == "":
-		return "", usagef("the repository's location is empty")
-	case !isLocal && strings.Contains(location, "://"): // and not quoted: it may hold a password
-		return "", usagef("the repository's location is a URL, and this version keeps repositories in directories; if it is the name of a directory, write local: before it")
-	}
-	return filepath.Clean(location), nil
+	o, err := location.ParseOptions(c.StringSlice("option"))
+	return place{l, o}, err
 }
 
 // repositoryOptions are the options that the flags give.
@@ -87,7 +84,7 @@ func (p *program) repositoryOptions(c *cli.Context) (repo.Options, error) {
 
 // openRepository opens the repository that the flags name. Whoever calls it calls the returned function at the end.
 func (p *program) openRepository(c *cli.Context) (*repo.Repo, func(), error) {
-	dir, err := p.location()
+	at, err := p.location(c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -95,14 +92,14 @@ func (p *program) openRepository(c *cli.Context) (*repo.Repo, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return openAt(c.Context, dir, o, func() (secret.String, error) { return p.repositoryPassword(c.Context, passwordQuestion()) })
+	return openAt(c.Context, at, o, func() (secret.String, error) { return p.repositoryPassword(c.Context, passwordQuestion()) })
 }
 
-// openAt opens the repository in a directory.
-func openAt(ctx context.Context, dir string, o repo.Options, password func() (secret.String, error)) (*repo.Repo, func(), error) {
-	be, err := openDirectory(dir)
+// openAt opens the repository at a place.
+func openAt(ctx context.Context, at place, o repo.Options, password func() (secret.String, error)) (*repo.Repo, func(), error) {
+	be, err := openPlace(ctx, at)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("open repository %v: %w", at, err)
 	}
 	pw, err := password()
 	if err != nil {
@@ -112,23 +109,23 @@ func openAt(ctx context.Context, dir string, o repo.Options, password func() (se
 	r, err := repo.Open(ctx, be, pw, o)
 	if err != nil {
 		be.Close()
-		return nil, nil, fmt.Errorf("open repository %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("open repository %v: %w", at, err)
 	}
 	return r, func() { be.Close() }, nil
 }
 
-// openDirectory opens the directory, before a password is asked for: what is not there needs none.
-func openDirectory(dir string) (storage.Backend, error) {
-	be, err := local.Open(dir)
-	switch {
-	case errors.Is(err, storage.ErrNotExist):
-		return nil, fmt.Errorf("open repository %s: %w", dir, repo.ErrNoRepository)
-	case err != nil:
-		return nil, fmt.Errorf("open repository %s: %w", dir, err)
+// openPlace opens the place, and looks for a repository before a password is asked for: what is not there needs none.
+func openPlace(ctx context.Context, at place) (storage.Backend, error) {
+	be, err := at.Open(ctx, at.options)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, repo.ErrNoRepository
 	}
-	if _, err := os.Stat(filepath.Join(dir, "config")); errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
+		return nil, err
+	}
+	if _, err := be.Stat(ctx, storage.File{Kind: storage.Config}); errors.Is(err, storage.ErrNotExist) {
 		be.Close()
-		return nil, fmt.Errorf("open repository %s: %w", dir, repo.ErrNoRepository)
+		return nil, repo.ErrNoRepository
 	}
 	return be, nil
 }
