@@ -83,7 +83,7 @@ func (r *Repo) loadUnpacked(ctx context.Context, info storage.Info) ([]byte, err
 	if f.Kind == storage.Pack {
 		return nil, fmt.Errorf("%v is a pack", f)
 	}
-	stored, err := loadStored(ctx, r.be, f, info.Size)
+	stored, err := r.loadCached(ctx, f, info.Size)
 	if err != nil || f.Kind == storage.Key {
 		return stored, err
 	}
@@ -102,7 +102,7 @@ func (r *Repo) parseUnpacked(ctx context.Context, info storage.Info, parse func(
 	if info.Size > largeFile {
 		return r.parseLarge(ctx, info, parse)
 	}
-	stored, err := loadStored(ctx, r.be, f, info.Size)
+	stored, err := r.loadCached(ctx, f, info.Size)
 	if err != nil {
 		return err
 	}

@@ -99,19 +99,34 @@ func (rd *Reader) loadCopy(ctx context.Context, h blob.Handle, l index.Location,
 	if l.Length > MaxBlob+crypto.Overhead || l.PlainLength > MaxBlob {
 		return nil, damaged(f, fmt.Errorf("blob of %d bytes is longer than %d", plainSize(l), MaxBlob))
 	}
+	if out, ok := rd.openCopy(h, l, dst); ok {
+		return out, storage.Cancelled(ctx)
+	}
 	sealed, err := rd.repo.be.Load(ctx, f, int64(l.Offset), int(l.Length))
 	if err != nil {
 		return nil, loadError(f, err)
 	}
-	if len(sealed) != int(l.Length) {
-		return nil, damaged(f, fmt.Errorf("the storage gave %d bytes of a blob of %d", len(sealed), l.Length))
-	}
-	out, err := rd.repo.codec.openBlob(dst, sealed, int(l.PlainLength))
+	keep := rd.repo.keepBlob(l, sealed)
+	out, err := rd.openBlob(h, l, sealed, dst)
 	if err != nil {
 		return nil, damaged(f, err)
 	}
+	keep()
+	return out, nil
+}
+
+// openBlob appends the content of a blob that is stored as sealed to dst, if it is
+// the blob's. It overwrites sealed.
+func (rd *Reader) openBlob(h blob.Handle, l index.Location, sealed, dst []byte) ([]byte, error) {
+	if len(sealed) != int(l.Length) {
+		return nil, fmt.Errorf("the storage gave %d bytes of a blob of %d", len(sealed), l.Length)
+	}
+	out, err := rd.repo.codec.openBlob(dst, sealed, int(l.PlainLength))
+	if err != nil {
+		return nil, err
+	}
 	if blob.Sum(out[len(dst):]) != h.ID {
-		return nil, damaged(f, errors.New("content is not the blob's"))
+		return nil, errors.New("content is not the blob's")
 	}
 	return out, nil
 }

@@ -71,6 +71,10 @@ type Options struct {
 	// They may then fail where something is deleted under their hands.
 	NoLock bool
 
+	// Cache keeps copies of index files, snapshots and small blobs. If it is nil,
+	// all is read from storage each time.
+	Cache Cache
+
 	Version  string // program version recorded in snapshots, such as "jetsam 0.1.0"
 	Hostname string // recorded in keys and locks; this machine's if empty
 	Username string // likewise

@@ -83,6 +83,10 @@ func names() string {
 // String returns the location for people, without a secret.
 func (l Location) String() string { return schemes[l.name].show(l.address) }
 
+// Local reports whether the location is a directory of this machine, as far as its
+// name tells.
+func (l Location) Local() bool { return l.name == "local" }
+
 // Open opens a place that Create, or restic, made ready. It does not look whether
 // a repository is in it. If the place does not exist the error is storage.ErrNotExist.
 func (l Location) Open(ctx context.Context, o Options) (storage.Backend, error) {

@@ -27,6 +27,7 @@ func (p *program) commands() []*cli.Command {
 		p.keyCommand(),
 		p.unlockCommand(),
 		p.listCommand(),
+		p.cacheCommand(),
 		p.catCommand(),
 		p.demoCommand(),
 		p.versionCommand(),

@@ -59,6 +59,8 @@ func repositoryFlags(hidden bool) []cli.Flag {
 		text("key-hint", "", "JETSAM_KEY_HINT", "", "`ID` of the key to try first"),
 		&cli.BoolFlag{Name: "no-lock", DisableDefaultText: true, Usage: "do not lock the repository; for readers of one that cannot be written to", Category: repositoryHeading, Hidden: hidden},
 		&cli.StringFlag{Name: "retry-lock", Usage: "keep trying for `DURATION` while another holds the lock", Category: repositoryHeading, Hidden: hidden},
+		&cli.BoolFlag{Name: "no-cache", DisableDefaultText: true, Usage: "keep no local copies of what a repository elsewhere holds", Category: repositoryHeading, Hidden: hidden},
+		text("cache-dir", "", "JETSAM_CACHE_DIR", "", "`DIRECTORY` for such copies; named here, it serves repositories in directories too"),
 		text("compression", "", "JETSAM_COMPRESSION", "", "`MODE` for what is written: auto, off, fastest, better or max"),
 		&cli.UintFlag{Name: "pack-size", Usage: "target size of pack files in `MiB`, 4 to 128", EnvVars: []string{"JETSAM_PACK_SIZE"}, Category: repositoryHeading, Hidden: hidden, DefaultText: "16"},
 	}

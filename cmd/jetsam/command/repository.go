@@ -92,7 +92,16 @@ func (p *program) openRepository(c *cli.Context) (*repo.Repo, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return openAt(c.Context, at, o, func() (secret.String, error) { return p.repositoryPassword(c.Context, passwordQuestion()) })
+	store := p.openCache(c, at)
+	if store != nil {
+		o.Cache = store
+	}
+	r, closeRepository, err := openAt(c.Context, at, o, func() (secret.String, error) { return p.repositoryPassword(c.Context, passwordQuestion()) })
+	if err != nil {
+		p.closeCache(store)
+		return nil, nil, err
+	}
+	return r, func() { closeRepository(); p.closeCache(store) }, nil
 }
 
 // openAt opens the repository at a place.
