@@ -11,7 +11,7 @@ package main
 // What is here of syncs and order is whether the code asks for them at all.
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{durability(), sealing(), caching(), merging(), limits(), locking(), capturing(), accounting(), importing(), fromOlder(), resuming(), clustering(), continuing(), restoring(), choosing(), replacing(), exporting(), forgetting(), older(), surveying(), speaking()} {
+	for _, part := range [][]mutant{durability(), sealing(), caching(), merging(), measuring(), limits(), locking(), capturing(), accounting(), importing(), fromOlder(), resuming(), clustering(), continuing(), restoring(), choosing(), replacing(), exporting(), forgetting(), older(), surveying(), speaking()} {
 		all = append(all, part...)
 	}
 	return all
@@ -22,6 +22,7 @@ const (
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"
+	inMetrics   = "./metrics"
 	inPack      = "./pack"
 	inIndex     = "./index"
 	inSnapshot  = "./snapshot"

@@ -134,7 +134,7 @@ func (s *backedUpReport) remark() string {
 }
 
 func (p *program) backupCommand() *cli.Command {
-	return p.command(needsRepository|needsServer, &cli.Command{
+	return p.command(scheduled|needsRepository|needsServer, &cli.Command{
 		Name:      "backup",
 		Usage:     "back up streams: one snapshot a run",
 		ArgsUsage: "[STREAM…]",

@@ -72,7 +72,7 @@ func (r *checkReport) text(o *output) {
 }
 
 func (p *program) checkCommand() *cli.Command {
-	return p.command(needsRepository, &cli.Command{
+	return p.command(scheduled|needsRepository, &cli.Command{
 		Name:  "check",
 		Usage: "look for damage, and tell what it costs",
 		Description: "Reads keys, locks, index files, snapshots, trees and what streams say of themselves, and compares the packs and their headers\n" +

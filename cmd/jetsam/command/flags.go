@@ -17,6 +17,7 @@ const (
 	needsServer
 	needsSnapshots // choosing snapshots by host, account, stream and tag
 	namesAccount   // which nobody else tells
+	scheduled      // run by cron and the like
 )
 
 // Headings of the shared flags in a command's help.
@@ -35,6 +36,7 @@ func withShared(n needs, own ...cli.Flag) []cli.Flag {
 	}
 	flags = append(flags, repositoryFlags(n&needsRepository == 0)...)
 	flags = append(flags, serverFlags(n)...)
+	flags = append(flags, metricsFlags(n&scheduled == 0)...)
 	return append(flags, outputFlags()...)
 }
 

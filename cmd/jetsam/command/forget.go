@@ -122,7 +122,7 @@ func (p *program) forgetCommand() *cli.Command {
 		&cli.BoolFlag{Name: "unsafe-allow-remove-all", DisableDefaultText: true, Usage: "let a policy forget all snapshots of a group"},
 		&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be forgotten and what kept, and why, and stop there"},
 	)
-	return p.command(needsRepository|needsSnapshots, &cli.Command{
+	return p.command(scheduled|needsRepository|needsSnapshots, &cli.Command{
 		Name:      "forget",
 		Usage:     "remove snapshots: those that a policy does not keep, or those that are named",
 		ArgsUsage: "[SNAPSHOT…]",

@@ -33,10 +33,15 @@ type output struct {
 	mu  sync.Mutex
 	bar *bar  // the live bar on stderr that a remark must not tear; nil without one
 	err error // the first failure to write to stdout
+
+	measured []measured // results that metrics tell more of
 }
 
 // print writes a result to stdout.
 func (o *output) print(r report) {
+	if m, ok := r.(measured); ok {
+		o.measured = append(o.measured, m)
+	}
 	if !o.json {
 		r.text(o)
 		return

@@ -32,12 +32,15 @@ func Run(ctx context.Context, sys System, args []string) int {
 	if err == nil {
 		err = p.out.failure()
 	}
-	if err == nil {
-		return exitDone
+	var e ending
+	if err != nil {
+		err = interrupted(ctx, err)
+		e = endingOf(err)
 	}
-	err = interrupted(ctx, err)
-	e := endingOf(err)
-	p.out.exit(e, err)
+	p.measurement.tell(ctx, p.out, p.now(), e.code)
+	if err != nil {
+		p.out.exit(e, err)
+	}
 	return e.code
 }
 
@@ -60,6 +63,8 @@ type program struct {
 	out  *output
 	now  func() time.Time
 	line *permutation // the command line
+
+	measurement *measurement // nil if nobody wants to know
 }
 
 func (p *program) run(ctx context.Context, args []string) error {
@@ -116,6 +121,7 @@ func (p *program) command(n needs, c *cli.Command) *cli.Command {
 		p.out.quiet = ctx.Bool("quiet")
 		p.out.verbose = ctx.Bool("verbose")
 		p.out.noProgress = ctx.Bool("no-progress")
+		p.measurement = newMeasurement(ctx, p.now())
 		return action(ctx)
 	}
 	return c

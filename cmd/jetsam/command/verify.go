@@ -87,7 +87,7 @@ func (r *drillReport) text(o *output) {
 }
 
 func (p *program) verifyCommand() *cli.Command {
-	return p.command(needsRepository|needsSnapshots, &cli.Command{
+	return p.command(scheduled|needsRepository|needsSnapshots, &cli.Command{
 		Name:      "verify",
 		Usage:     "restore drill: restore streams into a private server, and compare every message and consumer",
 		ArgsUsage: "[SNAPSHOT] [STREAM…]",
