@@ -182,7 +182,6 @@ func TestPermanent(t *testing.T) {
 		"ends early":           {tooFar, true},
 		"no range":             {negative, true},
 		"invalid name":         {storage.Check(t.Context(), storage.File{Kind: 99}), true},
-		"cancelled":            {context.Canceled, true},
 		"unreachable":          {storage.ErrUnreachable, false},
 		"unreachable for good": {storage.Permanent(storage.ErrUnreachable), true},
 		"anything else":        {errors.New("500"), false},

@@ -77,12 +77,30 @@ func (b *Backend) Repeated() int { return int(b.repeated.Load()) }
 // Save implements storage.Backend.
 func (b *Backend) Save(ctx context.Context, f storage.File, data []byte) error {
 	return b.try(ctx, func(again bool) error {
-		err := b.Backend.Save(ctx, f, data)
-		if again && errors.Is(err, storage.ErrExist) {
+		if !again {
+			return b.Backend.Save(ctx, f, data)
+		}
+		err := b.absent(ctx, f) // spares sending it
+		if err == nil {
+			err = b.Backend.Save(ctx, f, data)
+		}
+		if errors.Is(err, storage.ErrExist) {
 			return b.settle(ctx, f, data, err)
 		}
 		return err
 	})
+}
+
+// absent returns nil if f is not there, and storage.ErrExist if it is.
+func (b *Backend) absent(ctx context.Context, f storage.File) error {
+	_, err := b.Backend.Stat(ctx, f)
+	if err == nil {
+		return fmt.Errorf("save %v: %w", f, storage.ErrExist)
+	}
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // settle decides what it means that f exists after an earlier attempt to save it
