@@ -26,8 +26,10 @@ var restServers = scheme{
 		}
 		return address, nil
 	},
-	show:    showRest,
-	open:    func(_ context.Context, address string, o *settings) (storage.Backend, error) { return backend(openRest(address, o)) },
+	show: showRest,
+	open: func(_ context.Context, address string, o *settings) (storage.Backend, error) {
+		return backend(openRest(address, o))
+	},
 	create:  createRest,
 	options: []string{"cacert", "clientcert", "clientkey"},
 }

@@ -161,10 +161,11 @@ func isUntrusted(err error) bool {
 	var (
 		certificate *tls.CertificateVerificationError
 		authority   x509.UnknownAuthorityError
-		alert       tls.AlertError
 		plain       tls.RecordHeaderError
+		said        *net.OpError
 	)
-	return errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &alert) || errors.As(err, &plain)
+	return errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &plain) ||
+		errors.As(err, &said) && said.Op == "remote error" // an alert of TLS
 }
 
 // withoutURL returns what net/http says without the request's method and URL.

@@ -105,3 +105,6 @@ func (s *Server) Kill() {
 	_ = s.cmd.Wait()
 	s.cmd = nil
 }
+
+// Running says whether the server was started and not killed.
+func (s *Server) Running() bool { return s.cmd != nil }
