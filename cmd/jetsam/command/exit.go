@@ -136,7 +136,7 @@ func sentinelEnding(err error) ending {
 		{repo.ErrAmbiguous, ending{exitFailed, "write more digits of the ID; `jetsam snapshots` lists what there is"}},
 		{storage.ErrFull, ending{exitStorage, "the repository is consistent; make room and run the command again"}},
 		{local.ErrGone, ending{exitStorage, "see that the disk is mounted where it was, then run the command again"}},
-		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository, or at the user and password for its server; readers can do with --no-lock"}},
+		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository, or at what its server lets this user do; readers can do with --no-lock"}},
 		{storage.ErrUnreachable, ending{exitStorage, "see that --repo names the right place, that its server runs, and that nothing is in the way; then run the command again: the repository is consistent"}},
 		{storage.ErrRetained, ending{exitStorage, "the storage keeps it until that time; run the command again then"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
