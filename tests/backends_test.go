@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -27,6 +28,13 @@ func places() map[string]func(testing.TB) elsewhere {
 	return map[string]func(testing.TB) elsewhere{
 		"rest": func(t testing.TB) elsewhere {
 			where := "rest:" + resttest.Start(t).URL() + "some/where/"
+			return elsewhere{location: where, restic: where}
+		},
+		"rclone": func(t testing.TB) elsewhere {
+			if _, err := exec.LookPath("rclone"); err != nil {
+				unable(t, "rclone is not installed: apt-get install rclone")
+			}
+			where := "rclone:" + t.TempDir() + "/some/where"
 			return elsewhere{location: where, restic: where}
 		},
 	}

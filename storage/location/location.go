@@ -50,8 +50,9 @@ type scheme struct {
 
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
-	"local": directories,
-	"rest":  restServers,
+	"local":  directories,
+	"rclone": rcloneRemotes,
+	"rest":   restServers,
 }
 
 // Parse reads a location. Whatever has no known scheme is a directory, unless it

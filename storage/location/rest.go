@@ -30,7 +30,10 @@ var restServers = scheme{
 	open: func(_ context.Context, address string, o *settings) (storage.Backend, error) {
 		return backend(openRest(address, o))
 	},
-	create:  createRest,
+	create: func(ctx context.Context, address string, o *settings) (storage.Backend, error) {
+		be, err := openRest(address, o)
+		return created(ctx, be, err)
+	},
 	options: []string{"cacert", "clientcert", "clientkey"},
 }
 
@@ -41,18 +44,6 @@ func showRest(address string) string {
 		return "rest:" // which parse refuses
 	}
 	return "rest:" + base.JoinPath("/").String()
-}
-
-func createRest(ctx context.Context, address string, o *settings) (storage.Backend, error) {
-	be, err := openRest(address, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := be.Create(ctx); err != nil {
-		be.Close()
-		return nil, err
-	}
-	return be, nil
 }
 
 func openRest(address string, o *settings) (*rest.Backend, error) {
@@ -99,4 +90,16 @@ func restTLS(o *settings) (*tls.Config, error) {
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
+}
+
+// created makes a place ready on a server that speaks restic's REST protocol.
+func created(ctx context.Context, be *rest.Backend, err error) (storage.Backend, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := be.Create(ctx); err != nil {
+		be.Close()
+		return nil, err
+	}
+	return be, nil
 }
