@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -36,6 +37,14 @@ func places() map[string]func(testing.TB) elsewhere {
 			}
 			where := "rclone:" + t.TempDir() + "/some/where"
 			return elsewhere{location: where, restic: where}
+		},
+		"sftp": func(t testing.TB) elsewhere { // to the server of OpenSSH, without ssh, which storage/sftp's tests have
+			const server = "/usr/lib/openssh/sftp-server"
+			if _, err := os.Stat(server); err != nil {
+				unable(t, "OpenSSH's SFTP server is not installed: apt-get install openssh-sftp-server")
+			}
+			where, option := "sftp:host:"+t.TempDir()+"/some/where", []string{"-o", "sftp.command=" + server}
+			return elsewhere{location: where, flags: option, restic: where, extended: option}
 		},
 	}
 }

@@ -53,6 +53,7 @@ var schemes = map[string]scheme{
 	"local":  directories,
 	"rclone": rcloneRemotes,
 	"rest":   restServers,
+	"sftp":   sftpServers,
 }
 
 // Parse reads a location. Whatever has no known scheme is a directory, unless it

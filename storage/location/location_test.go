@@ -47,6 +47,19 @@ func TestParseRefuses(t *testing.T) {
 		"rest:ftp://u:hunter2@host/":   "must begin with https://",
 		"rest:https://u:hunter2@%zz/":  "is no URL",
 		"rest:https://u:hunter2@h/?q=": "query",
+		"sftp:":                        "names no directory",
+		"sftp:host":                    "names no directory",
+		"sftp:host:":                   "names no directory",
+		"sftp://host":                  "names no directory",
+		"sftp:@:x":                     "names no host",
+		"sftp:-oProxyCommand=x:y":      "minus sign",
+		"sftp:-l@host:y":               "minus sign",
+		"sftp://-oProxyCommand=x/y":    "minus sign",
+		"sftp:host:~/x":                "without ~",
+		"sftp://u:hunter2@host/x":      "a password in it",
+		"sftp://u:hunter2@host:99999/": "",
+		"sftp://u@host:99999/x":        "out of range",
+		"sftp://u@host/x?y":            "query",
 		"rclone:":                      "names no remote",
 		"rclone:--config=hunter2:x":    "names no remote",
 	} {
@@ -108,6 +121,8 @@ func TestOptions(t *testing.T) {
 		"rclone.program=a 'b":        "rclone:a:b",
 		"rclone.program= ":           "rclone:a:b",
 		"rclone.args=a \"b":          "rclone:a:b",
+		"sftp.command=a 'b":          "sftp:a:b",
+		"sftp.args=a 'b":             "sftp:a:b",
 	} {
 		l, err := location.Parse(at)
 		if err != nil {
