@@ -14,7 +14,7 @@ func Check(ctx context.Context, f File) error {
 		return err
 	}
 	if !f.Valid() {
-		return fmt.Errorf("invalid file name: %v with ID %v", f.Kind, f.ID)
+		return Permanent(fmt.Errorf("invalid file name: %v with ID %v", f.Kind, f.ID))
 	}
 	return nil
 }
@@ -38,7 +38,7 @@ func Cancelled(ctx context.Context) error {
 // that, and an error if it would be more than MaxFileSize.
 func Range(size, off int64, n int) (int, error) {
 	if off < 0 {
-		return 0, fmt.Errorf("negative offset %d", off)
+		return 0, Permanent(fmt.Errorf("negative offset %d", off))
 	}
 	if off > size || int64(n) > size-off {
 		return 0, fmt.Errorf("%d bytes from offset %d of a file of %d: %w", n, off, size, io.ErrUnexpectedEOF)
@@ -48,7 +48,7 @@ func Range(size, off int64, n int) (int, error) {
 		want = int64(n)
 	}
 	if want > MaxFileSize {
-		return 0, fmt.Errorf("%d bytes are more than the %d MiB that are read at once", want, MaxFileSize>>20)
+		return 0, Permanent(fmt.Errorf("%d bytes are more than the %d MiB that are read at once", want, MaxFileSize>>20))
 	}
 	return int(want), nil
 }

@@ -11,8 +11,9 @@
 //	index/<id>             index       which pack holds which blob
 //	data/<xx>/<id>         pack        the blobs; xx is the first byte of id
 //
-// A Backend keeps such files. Its subpackages implement it for a local
-// directory and for memory; storagetest holds the tests every Backend passes.
+// A Backend keeps such files. Subpackages implement it for a local directory, for
+// servers and for memory; retry and limit put something around another Backend;
+// storagetest holds the tests every Backend passes.
 //
 // A Backend is trusted with nothing: it sees only encrypted bytes, and whoever
 // reads a file compares its hash with its name.
@@ -27,10 +28,12 @@ import (
 // Errors that a Backend's errors wrap, so that callers can branch with errors.Is.
 // What the place itself said is in the message too.
 var (
-	ErrNotExist = errors.New("does not exist")
-	ErrExist    = errors.New("exists already")
-	ErrFull     = errors.New("no space left") // disk, quota or file size limit; trying again does not help
-	ErrReadOnly = errors.New("not permitted") // read-only place, or no permission; trying again does not help
+	ErrNotExist    = errors.New("does not exist")
+	ErrExist       = errors.New("exists already")
+	ErrFull        = errors.New("no space left")         // disk, quota or file size limit; trying again does not help
+	ErrReadOnly    = errors.New("not permitted")         // read-only place, or no permission; trying again does not help
+	ErrRetained    = errors.New("cannot be deleted yet") // the place keeps it until a time; trying again now does not help
+	ErrUnreachable = errors.New("cannot be reached")     // no answer, or one that says to come back later; what was asked for may have been done
 )
 
 // MaxFileSize bounds what Load returns at once, in bytes: a file that claims

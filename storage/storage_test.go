@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -162,5 +163,34 @@ func TestCancelled(t *testing.T) {
 	cancelCause(cause)
 	if err := storage.Cancelled(caused); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
 		t.Errorf("cancellation with a cause: %v", err)
+	}
+}
+
+func TestPermanent(t *testing.T) {
+	_, tooFar := storage.Range(1, 2, 1)
+	_, negative := storage.Range(1, -1, 1)
+	for name, tt := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"marked":               {fmt.Errorf("outer: %w", storage.Permanent(errors.New("x"))), true},
+		"absent":               {fmt.Errorf("stat: %w", storage.ErrNotExist), true},
+		"there":                {storage.ErrExist, true},
+		"full":                 {storage.ErrFull, true},
+		"read-only":            {storage.ErrReadOnly, true},
+		"retained":             {storage.ErrRetained, true},
+		"ends early":           {tooFar, true},
+		"no range":             {negative, true},
+		"invalid name":         {storage.Check(t.Context(), storage.File{Kind: 99}), true},
+		"unreachable":          {storage.ErrUnreachable, false},
+		"unreachable for good": {storage.Permanent(storage.ErrUnreachable), true},
+		"anything else":        {errors.New("500"), false},
+	} {
+		if got := storage.IsPermanent(tt.err); got != tt.want {
+			t.Errorf("%s: %v: IsPermanent is %v", name, tt.err, got)
+		}
+	}
+	if storage.Permanent(nil) != nil {
+		t.Error("no error becomes one")
 	}
 }

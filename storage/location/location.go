@@ -24,6 +24,7 @@ var ErrInvalid = errors.New("invalid location")
 type Location struct {
 	name    string
 	address string // as the scheme's functions take it; it may hold a secret
+	warn    func(error)
 }
 
 // Options are what a scheme lets its user choose, by name: "s3.region".
@@ -49,7 +50,10 @@ type scheme struct {
 
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
-	"local": directories,
+	"local":  directories,
+	"rclone": rcloneRemotes,
+	"rest":   restServers,
+	"sftp":   sftpServers,
 }
 
 // Parse reads a location. Whatever has no known scheme is a directory, unless it
@@ -71,7 +75,7 @@ func Parse(text string) (Location, error) {
 	if err != nil {
 		return Location{}, err
 	}
-	return Location{name, address}, nil
+	return Location{name: name, address: address}, nil
 }
 
 // names lists the schemes for people.
@@ -83,9 +87,15 @@ func names() string {
 // String returns the location for people, without a secret.
 func (l Location) String() string { return schemes[l.name].show(l.address) }
 
-// Local reports whether the location is a directory of this machine, as far as its
-// name tells.
-func (l Location) Local() bool { return l.name == "local" }
+// Remote reports whether the way there is over a network.
+func (l Location) Remote() bool { return l.name != "local" }
+
+// Warning returns the same location, which tells f what whoever keeps the place has to
+// say. f is called from other goroutines.
+func (l Location) Warning(f func(error)) Location {
+	l.warn = f
+	return l
+}
 
 // Open opens a place that Create, or restic, made ready. It does not look whether
 // a repository is in it. If the place does not exist the error is storage.ErrNotExist.
@@ -109,7 +119,11 @@ func (l Location) with(o Options, f func(scheme, *settings) (storage.Backend, er
 			return nil, invalid("option %q is not known; there are %s", option, known())
 		}
 	}
-	return f(schemes[l.name], &settings{l.name, o})
+	warn := l.warn
+	if warn == nil {
+		warn = func(error) {}
+	}
+	return f(schemes[l.name], &settings{l.name, o, warn})
 }
 
 // known lists the options for people.
@@ -131,6 +145,7 @@ func known() string {
 type settings struct {
 	scheme string
 	all    Options
+	warn   func(error)
 }
 
 // get returns the value of an option, or "".

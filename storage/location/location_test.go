@@ -2,6 +2,7 @@ package location_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,9 +18,19 @@ func TestParse(t *testing.T) {
 		"local:backup":         "backup",
 		"local:https://host/x": "https:/host/x",
 		"other:thing":          "other:thing",
+
+		"rest:https://host:8000":               "rest:https://host:8000/",
+		"rest:http://u:hunter2@host/a/":        "rest:http://host/a/",
+		"rclone:b2:bucket/path":                "rclone:b2:bucket/path",
+		"rclone:b2:a,b:c":                      "rclone:b2:a,b:c",
+		"rclone::s3,key=hunter2,x=y:b/c":       "rclone::s3,…:b/c",
+		"rclone:remote,token=\"hunter2\":path": "rclone:remote,…:path",
 	} {
 		l, err := location.Parse(text)
-		if err != nil || l.String() != filepath.FromSlash(want) {
+		if !l.Remote() {
+			want = filepath.FromSlash(want)
+		}
+		if err != nil || l.String() != want {
 			t.Errorf("Parse(%q) = %v, %v, want %s", text, l, err, want)
 		}
 	}
@@ -31,6 +42,26 @@ func TestParseRefuses(t *testing.T) {
 		"local:":                    "empty",
 		"https://u:hunter2@host/x":  "is a URL",
 		"other://u:hunter2@host/re": "is a URL",
+
+		"rest:":                        "must begin with https://",
+		"rest:ftp://u:hunter2@host/":   "must begin with https://",
+		"rest:https://u:hunter2@%zz/":  "is no URL",
+		"rest:https://u:hunter2@h/?q=": "query",
+		"sftp:":                        "names no directory",
+		"sftp:host":                    "names no directory",
+		"sftp:host:":                   "names no directory",
+		"sftp://host":                  "names no directory",
+		"sftp:@:x":                     "names no host",
+		"sftp:-oProxyCommand=x:y":      "minus sign",
+		"sftp:-l@host:y":               "minus sign",
+		"sftp://-oProxyCommand=x/y":    "minus sign",
+		"sftp:host:~/x":                "without ~",
+		"sftp://u:hunter2@host/x":      "a password in it",
+		"sftp://u:hunter2@host:99999/": "",
+		"sftp://u@host:99999/x":        "out of range",
+		"sftp://u@host/x?y":            "query",
+		"rclone:":                      "names no remote",
+		"rclone:--config=hunter2:x":    "names no remote",
 	} {
 		_, err := location.Parse(text)
 		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
@@ -77,6 +108,33 @@ func TestOptions(t *testing.T) {
 		}
 		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("option %q: %v, want %q", text, err, want)
+		}
+	}
+	secrets := filepath.Join(t.TempDir(), "no certificate")
+	if err := os.WriteFile(secrets, []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for option, at := range map[string]string{
+		"rest.cacert=" + secrets:     "rest:https://host/",
+		"rest.clientcert=" + secrets: "rest:https://host/",
+		"rest.clientkey=" + secrets:  "rest:https://host/",
+		"rclone.program=a 'b":        "rclone:a:b",
+		"rclone.program= ":           "rclone:a:b",
+		"rclone.args=a \"b":          "rclone:a:b",
+		"sftp.command=a 'b":          "sftp:a:b",
+		"sftp.args=a 'b":             "sftp:a:b",
+	} {
+		l, err := location.Parse(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := location.ParseOptions([]string{option})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _, _ := strings.Cut(option, "=")
+		if _, err := l.Open(t.Context(), o); !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("option %s: %v", option, err)
 		}
 	}
 	if _, err := location.ParseOptions([]string{"a=1", "a=2"}); !errors.Is(err, location.ErrInvalid) {

@@ -20,6 +20,17 @@ import (
 // made ready for writing; what it needs to clean up, apart from Close, it
 // registers with t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) storage.Backend) {
+	run(t, open, testOneWinner)
+}
+
+// RunHashed is Run for places that take a file only if its bytes have the hash that is
+// its name. Of several who save one file at the same time more than one may succeed
+// there, except with the config: they all save the same.
+func RunHashed(t *testing.T, open func(t *testing.T) storage.Backend) {
+	run(t, open, testOneConfig)
+}
+
+func run(t *testing.T, open func(t *testing.T) storage.Backend, oneWinner func(*testing.T, storage.Backend)) {
 	tests := []struct {
 		name string
 		run  func(t *testing.T, be storage.Backend)
@@ -38,7 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Backend) {
 		{"invalid names", testInvalid},
 		{"cancelled", testCancelled},
 		{"cancelled while listing", testCancelledList},
-		{"one of many concurrent saves wins", testOneWinner},
+		{"one of many concurrent saves wins", oneWinner},
 		{"concurrent use", testConcurrent},
 	}
 	for _, tt := range tests {
@@ -368,18 +379,47 @@ func testCancelledList(t *testing.T, be storage.Backend) {
 }
 
 func testOneWinner(t *testing.T, be storage.Backend) {
-	const rounds, writers = 6, 12
-	for round := range rounds {
+	for round := range byte(6) {
 		f := storage.File{Kind: storage.Config}
 		if round%2 == 1 {
-			f = storage.File{Kind: storage.Lock, ID: storage.Sum([]byte{byte(round)})}
+			f = storage.File{Kind: storage.Lock, ID: storage.Sum([]byte{round})}
 		}
-		content := func(w int) []byte { return bytes.Repeat([]byte{byte(w)}, 1000+w) }
-		winner := race(t, writers, func(w int) error { return be.Save(t.Context(), f, content(w)) })
-		wantContent(t, be, f, content(winner))
-		if err := be.Remove(t.Context(), f); err != nil {
-			t.Fatal(err)
-		}
+		testWinner(t, be, f)
+	}
+}
+
+func testOneConfig(t *testing.T, be storage.Backend) {
+	for range 3 {
+		testWinner(t, be, storage.File{Kind: storage.Config})
+	}
+	f, data := RandomFile(storage.Lock, 1000)
+	var group sync.WaitGroup
+	var winners atomic.Int64
+	for range 12 {
+		group.Go(func() {
+			if err := be.Save(t.Context(), f, data); err == nil {
+				winners.Add(1)
+			} else {
+				wantError(t, "losing save", err, storage.ErrExist)
+			}
+		})
+	}
+	group.Wait()
+	if winners.Load() == 0 {
+		t.Error("none of several concurrent saves of one file succeeds")
+	}
+	wantContent(t, be, f, data)
+}
+
+// testWinner lets several save one file, each another content, and removes it.
+func testWinner(t *testing.T, be storage.Backend, f storage.File) {
+	t.Helper()
+	const writers = 12
+	content := func(w int) []byte { return bytes.Repeat([]byte{byte(w)}, 1000+w) }
+	winner := race(t, writers, func(w int) error { return be.Save(t.Context(), f, content(w)) })
+	wantContent(t, be, f, content(winner))
+	if err := be.Remove(t.Context(), f); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -86,7 +86,7 @@ var truthful = []string{"check", "doctor", "prune", "repair"}
 func (p *program) openCache(c *cli.Context, at place) *cache.Cache {
 	name := strings.TrimPrefix(c.Command.HelpName, programName+" ")
 	name, _, _ = strings.Cut(name, " ")
-	if c.Bool("no-cache") || slices.Contains(truthful, name) || at.Local() && c.String("cache-dir") == "" {
+	if c.Bool("no-cache") || slices.Contains(truthful, name) || !at.Remote() && c.String("cache-dir") == "" {
 		return nil
 	}
 	dir, err := cacheDirectory(c)

@@ -52,7 +52,7 @@ func repositoryFlags(hidden bool) []cli.Flag {
 		return f
 	}
 	return []cli.Flag{
-		text("repo", "r", "JETSAM_REPOSITORY", "", "where the repository is: the `LOCATION` is a directory"),
+		text("repo", "r", "JETSAM_REPOSITORY", "", "where the repository is: the `LOCATION` is a directory, or rest:URL"),
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o"}, Usage: "what the way to the repository lets one choose: `NAME=VALUE`", Category: repositoryHeading, Hidden: hidden},
 		text("repository-file", "", "JETSAM_REPOSITORY_FILE", "", "`FILE` that holds the location"),
 		text("password-file", "p", "JETSAM_PASSWORD_FILE", "", "`FILE` that holds the repository's password"),
@@ -60,6 +60,9 @@ func repositoryFlags(hidden bool) []cli.Flag {
 		&cli.BoolFlag{Name: "insecure-no-password", DisableDefaultText: true, Usage: "use an empty password", Category: repositoryHeading, Hidden: hidden},
 		text("key-hint", "", "JETSAM_KEY_HINT", "", "`ID` of the key to try first"),
 		&cli.BoolFlag{Name: "no-lock", DisableDefaultText: true, Usage: "do not lock the repository; for readers of one that cannot be written to", Category: repositoryHeading, Hidden: hidden},
+		&cli.StringFlag{Name: "retry-storage", Usage: "keep trying for `DURATION` where the way to a storage elsewhere is disturbed", Category: repositoryHeading, Hidden: hidden, DefaultText: defaultRetryStorage},
+		&cli.UintFlag{Name: "limit-upload", Usage: "send at most `KiB` a second to a storage elsewhere", Category: repositoryHeading, Hidden: hidden, DefaultText: "no limit"},
+		&cli.UintFlag{Name: "limit-download", Usage: "fetch at most `KiB` a second from it", Category: repositoryHeading, Hidden: hidden, DefaultText: "no limit"},
 		&cli.StringFlag{Name: "retry-lock", Usage: "keep trying for `DURATION` while another holds the lock", Category: repositoryHeading, Hidden: hidden},
 		&cli.BoolFlag{Name: "no-cache", DisableDefaultText: true, Usage: "keep no local copies of what a repository elsewhere holds", Category: repositoryHeading, Hidden: hidden},
 		text("cache-dir", "", "JETSAM_CACHE_DIR", "", "`DIRECTORY` for such copies; named here, it serves repositories in directories too"),

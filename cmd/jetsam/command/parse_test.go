@@ -1,7 +1,6 @@
 package command
 
 import (
-	"slices"
 	"testing"
 	"time"
 )
@@ -46,33 +45,6 @@ func TestFormatCount(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567", 1<<64 - 1: "18,446,744,073,709,551,615"} {
 		if got := formatCount(n); got != want {
 			t.Errorf("formatCount(%d) = %q, want %q", n, got, want)
-		}
-	}
-}
-
-func TestSplitWords(t *testing.T) {
-	for _, tc := range []struct {
-		in   string
-		want []string
-	}{
-		{"", nil},
-		{"pass show backup", []string{"pass", "show", "backup"}},
-		{"  pass\tshow\n", []string{"pass", "show"}},
-		{`echo 'two words' "and three more"`, []string{"echo", "two words", "and three more"}},
-		{`echo a'b'"c"`, []string{"echo", "abc"}},
-		{`echo ''`, []string{"echo", ""}},
-		{`echo a\ b \"`, []string{"echo", "a b", `"`}},
-		{`echo '\'`, []string{"echo", `\`}},
-		{`echo "a\"b"`, []string{"echo", `a"b`}},
-		{"echo $HOME;ls|wc", []string{"echo", "$HOME;ls|wc"}},
-	} {
-		if got, err := splitWords(tc.in); err != nil || !slices.Equal(got, tc.want) {
-			t.Errorf("splitWords(%q) = %q, %v, want %q", tc.in, got, err, tc.want)
-		}
-	}
-	for _, in := range []string{`echo "`, `echo 'a`, `echo \`} {
-		if got, err := splitWords(in); err == nil {
-			t.Errorf("splitWords(%q) = %q, want an error", in, got)
 		}
 	}
 }

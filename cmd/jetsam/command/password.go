@@ -7,11 +7,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 
 	"golang.org/x/term"
 
+	"jetsam/internal/child"
 	"jetsam/secret"
 )
 
@@ -145,9 +145,9 @@ func (p *program) passwordFromFile(name string) ([]byte, error) {
 
 // passwordFromCommand runs a command, without a shell, and takes what it prints.
 func (p *program) passwordFromCommand(ctx context.Context, line string) ([]byte, error) {
-	words, err := splitWords(line)
+	words, err := child.Words(line)
 	if err != nil {
-		return nil, err
+		return nil, usagef("the password command: %v", err)
 	}
 	if len(words) == 0 {
 		return nil, usagef("the password command is empty")
@@ -231,47 +231,4 @@ func (p *program) askHidden(ctx context.Context, prompt string) ([]byte, error) 
 		term.Restore(fd, before) // best effort: the terminal is the user's again in any case
 		return nil, context.Cause(ctx)
 	}
-}
-
-// splitWords cuts a command line at white space, but not within quotes; a backslash takes the next character as it is,
-// except within single quotes.
-func splitWords(line string) ([]string, error) {
-	var (
-		words  []string
-		word   strings.Builder
-		quote  rune
-		inWord bool
-		taken  bool // the last rune was a backslash
-	)
-	for _, r := range line {
-		switch {
-		case taken:
-			word.WriteRune(r)
-			taken = false
-		case r == '\\' && quote != '\'' && runtime.GOOS != "windows":
-			inWord, taken = true, true
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '\'' || r == '"':
-			inWord, quote = true, r
-		case r == ' ' || r == '\t' || r == '\n':
-			if inWord {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			inWord = false
-		default:
-			inWord = true
-			word.WriteRune(r)
-		}
-	}
-	if quote != 0 || taken {
-		return nil, usagef("the password command ends inside a quote")
-	}
-	if inWord {
-		words = append(words, word.String())
-	}
-	return words, nil
 }

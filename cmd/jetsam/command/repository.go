@@ -19,6 +19,17 @@ import (
 type place struct {
 	location.Location
 	options location.Options
+	way     way
+}
+
+// open opens the place.
+func (at place) open(ctx context.Context) (storage.Backend, error) {
+	return at.way.to(ctx, at.Location, at.options, location.Location.Open)
+}
+
+// create makes the place ready to hold a repository, and opens it.
+func (at place) create(ctx context.Context) (storage.Backend, error) {
+	return at.way.to(ctx, at.Location, at.options, location.Location.Create)
 }
 
 // location is where the repository is. A flag goes before the environment.
@@ -40,17 +51,21 @@ func (p *program) location(c *cli.Context) (place, error) {
 	if direct == "" {
 		return place{}, usagef("no repository named: give --repo LOCATION, --repository-file FILE, or set JETSAM_REPOSITORY or JETSAM_REPOSITORY_FILE")
 	}
-	return placeAt(c, direct)
+	return p.placeAt(c, direct)
 }
 
 // placeAt is the place that a location names.
-func placeAt(c *cli.Context, text string) (place, error) {
+func (p *program) placeAt(c *cli.Context, text string) (place, error) {
 	l, err := location.Parse(text)
 	if err != nil {
 		return place{}, err
 	}
 	o, err := location.ParseOptions(c.StringSlice("option"))
-	return place{l, o}, err
+	if err != nil {
+		return place{}, err
+	}
+	w, err := p.wayThere(c)
+	return place{l, o, w}, err
 }
 
 // repositoryOptions are the options that the flags give.
@@ -125,16 +140,21 @@ func openAt(ctx context.Context, at place, o repo.Options, password func() (secr
 
 // openPlace opens the place, and looks for a repository before a password is asked for: what is not there needs none.
 func openPlace(ctx context.Context, at place) (storage.Backend, error) {
-	be, err := at.Open(ctx, at.options)
+	be, err := at.open(ctx)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, repo.ErrNoRepository
 	}
 	if err != nil {
 		return nil, err
 	}
-	if _, err := be.Stat(ctx, storage.File{Kind: storage.Config}); errors.Is(err, storage.ErrNotExist) {
+	_, err = be.Stat(ctx, storage.File{Kind: storage.Config})
+	switch {
+	case errors.Is(err, storage.ErrNotExist):
 		be.Close()
 		return nil, repo.ErrNoRepository
+	case err != nil && at.Remote(): // nor does a password help
+		be.Close()
+		return nil, err
 	}
 	return be, nil
 }

@@ -1,0 +1,147 @@
+// Package rclone keeps a repository's files wherever rclone can.
+//
+// It starts `rclone serve restic --stdio`, and speaks restic's REST protocol to it
+// over its standard input and output, as HTTP/2: see package rest. rclone ends with
+// the Backend. If it ends before, the next request starts it again.
+//
+// rclone overwrites files that exist. So Save looks first, which keeps a process from
+// overwriting what is there, but not two of them from saving the same file at the same
+// moment. All files but the config are named by their content. Of two that make a
+// repository at the same place and moment, the one that was first may find that its
+// config is the other's.
+package rclone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"jetsam/internal/child"
+	"jetsam/storage"
+	"jetsam/storage/rest"
+)
+
+// What is run unless the user says otherwise. Where a remote keeps deleted files, on
+// B2, they are deleted for good.
+const (
+	Program = "rclone"
+	Args    = "serve restic --stdio --b2-hard-delete"
+)
+
+// idle is how long rclone may take for something without a byte: it may have to send
+// all of a file on before it answers.
+const idle = 5 * time.Minute
+
+// Options say what to run. The zero value serves.
+type Options struct {
+	Program string   // instead of Program
+	Args    []string // instead of Args; the remote is added
+	Warn    func(error)
+}
+
+// Open returns a Backend for a remote and a path on it, such as "b2:bucket/path", to
+// which it does not speak yet. The location is what to call it for people.
+func Open(remote, location string, o Options) *rest.Backend {
+	t := &transport{remote: remote, o: o}
+	t.Transport = &http.Transport{DialContext: t.dial, Protocols: new(http.Protocols)}
+	t.Protocols.SetUnencryptedHTTP2(true)
+	base := &url.URL{Scheme: "http", Host: "rclone", Path: "/"}
+	return rest.Open(base, location, rest.Options{Transport: t, Idle: idle, Overwrites: true, ListsAll: true})
+}
+
+// transport carries requests to an rclone, which it starts.
+type transport struct {
+	*http.Transport
+	remote string
+	o      Options
+
+	mu      sync.Mutex
+	running []*conn
+}
+
+// dial starts an rclone. HTTP/2 needs one connection only, and another when that has ended.
+func (t *transport) dial(context.Context, string, string) (net.Conn, error) {
+	program, args := t.o.Program, t.o.Args
+	if program == "" {
+		program = Program
+	}
+	if args == nil {
+		args = strings.Fields(Args)
+	}
+	p, err := child.Start(program, append(append([]string(nil), args...), t.remote), t.hear)
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, storage.Permanent(fmt.Errorf("%s is not installed: apt-get install rclone, brew install rclone, or see https://rclone.org/install; if it is elsewhere, -o rclone.program=PATH", program))
+	}
+	if err != nil {
+		return nil, storage.Permanent(err)
+	}
+	c := &conn{Process: p}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running = append(t.running, c)
+	return c, nil
+}
+
+func (t *transport) hear(line string) {
+	if t.o.Warn != nil {
+		t.o.Warn(fmt.Errorf("rclone: %s", line))
+	}
+}
+
+// RoundTrip adds to the failure of a request what the rclone said that it went to.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.Transport.RoundTrip(r)
+	if err == nil || r.Context().Err() != nil {
+		return resp, err
+	}
+	if ended := t.lastWords(); ended != nil {
+		err = fmt.Errorf("%w (%w)", err, ended)
+	}
+	return resp, err
+}
+
+// lastWords is how the rclone that was started last ended, if it has.
+func (t *transport) lastWords() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.running) == 0 {
+		return nil
+	}
+	return t.running[len(t.running)-1].Err()
+}
+
+// CloseIdleConnections ends all that were started: it is called at the end.
+func (t *transport) CloseIdleConnections() {
+	t.Transport.CloseIdleConnections()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.running {
+		_ = c.Close()
+	}
+	t.running = nil
+}
+
+// conn is the connection to an rclone.
+type conn struct{ *child.Process }
+
+// Close implements net.Conn. It may be called again.
+func (c *conn) Close() error { return c.Process.Close() }
+
+// LocalAddr implements net.Conn.
+func (c *conn) LocalAddr() net.Addr { return address{} }
+
+// RemoteAddr implements net.Conn.
+func (c *conn) RemoteAddr() net.Addr { return address{} }
+
+// address is that of a program that is spoken to over pipes.
+type address struct{}
+
+func (address) Network() string { return "stdio" }
+func (address) String() string  { return "rclone" }

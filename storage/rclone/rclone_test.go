@@ -1,0 +1,130 @@
+package rclone_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"jetsam/storage"
+	"jetsam/storage/rclone"
+	"jetsam/storage/retry"
+	"jetsam/storage/storagetest"
+)
+
+func requireRclone(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("rclone"); err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("rclone is not installed: apt-get install rclone")
+	}
+	t.Skip("rclone is not installed: apt-get install rclone")
+}
+
+// TestBackend runs what every backend must do on a real rclone, which keeps the files in a directory.
+func TestBackend(t *testing.T) {
+	requireRclone(t)
+	storagetest.RunHashed(t, func(t *testing.T) storage.Backend {
+		be := rclone.Open(t.TempDir()+"/repository", "rclone", rclone.Options{Warn: func(err error) { t.Log(err) }})
+		if err := be.Create(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return be
+	})
+}
+
+// TestNotInstalled: it is said how to get it, and nobody waits for it to appear.
+func TestNotInstalled(t *testing.T) {
+	be := rclone.Open("remote:path", "rclone", rclone.Options{Program: "no-such-rclone"})
+	defer be.Close()
+	_, err := be.Stat(t.Context(), storage.File{})
+	if err == nil || !storage.IsPermanent(err) || !strings.Contains(err.Error(), "no-such-rclone is not installed") {
+		t.Errorf("%v (permanent: %v)", err, storage.IsPermanent(err))
+	}
+}
+
+// TestWhatItSays: an error tells what rclone said before it ended.
+func TestWhatItSays(t *testing.T) {
+	requireRclone(t)
+	var mu sync.Mutex
+	var said []string
+	be := rclone.Open("no-such-remote:path", "rclone", rclone.Options{Warn: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		said = append(said, err.Error())
+	}})
+	defer be.Close()
+	_, err := be.Stat(t.Context(), storage.File{})
+	if !errors.Is(err, storage.ErrUnreachable) || !strings.Contains(err.Error(), "didn't find section in config file") {
+		t.Errorf("%v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !strings.Contains(strings.Join(said, "\n"), "rclone: ") {
+		t.Errorf("warned of %q", said)
+	}
+}
+
+// TestKilled: an rclone that is killed is started again, and the last one ends with the backend.
+func TestKilled(t *testing.T) {
+	requireRclone(t)
+	pids := filepath.Join(t.TempDir(), "pids")
+	program := filepath.Join(t.TempDir(), "rclone")
+	script := "#!/bin/sh\necho $$ >> '" + pids + "'\nexec rclone \"$@\"\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	be := rclone.Open(t.TempDir(), "rclone", rclone.Options{Program: program})
+	again := retry.New(be, retry.Options{Limit: time.Minute})
+	f, data := storagetest.RandomFile(storage.Snapshot, 1000)
+	if err := again.Save(t.Context(), f, data); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		kill(t, pids)
+		if got, err := again.Load(t.Context(), f, 0, -1); err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := last(t, pids).Signal(syscall.Signal(0)); err == nil {
+		t.Error("rclone is still there")
+	}
+}
+
+// last is the process that was started last.
+func last(t testing.TB, pids string) *os.Process {
+	t.Helper()
+	text, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Fields(string(text))
+	pid, err := strconv.Atoi(all[len(all)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func kill(t testing.TB, pids string) {
+	t.Helper()
+	if err := last(t, pids).Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
