@@ -74,6 +74,13 @@ func clustering() []mutant {
 			pkg:     inTests, run: "^TestClusterServerAway$",
 		},
 		{
+			promise: "a stream without a leader exists, and is skipped where what exists is",
+			file:    "restore/preflight.go",
+			old:     "o.Existing == MissingOnly || o.Existing == SkipExisting && o.Parts != ConsumersOnly",
+			new:     "o.Existing == MissingOnly",
+			pkg:     inTests, run: "^TestClusterServerAway$",
+		},
+		{
 			promise: "it is said what to do about a setting that the server does not know",
 			file:    "restore/cleanup.go",
 			old:     "case isUnknownSetting(err):",

@@ -20,7 +20,7 @@ func surveying() []mutant {
 		{
 			promise: "a stream of which no server tells is not missing",
 			file:    "restore/preflight.go",
-			old:     "case there && p.Options.Existing == MissingOnly:",
+			old:     "case there && p.leavesAlone():",
 			new:     "case false:",
 			pkg:     inTests, run: "^TestSurveyOfACluster$",
 		},
