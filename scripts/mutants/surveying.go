@@ -4,6 +4,13 @@ package main
 func surveying() []mutant {
 	return []mutant{
 		{
+			promise: "doctor looks at the server that a backup would use",
+			file:    "cmd/jetsam/command/doctor.go",
+			old:     "	conn, err := p.connect(c.Context, c)\n	if errors.Is(err",
+			new:     "	conn, err := p.connect(c.Context, c)\n	if !namesServer(c) || errors.Is(err",
+			pkg:     inProgram, run: "^TestScripts/doctor_unnamed$",
+		},
+		{
 			promise: "a restore of what is missing touches nothing that exists",
 			file:    "restore/existing.go",
 			old:     "	case o.Existing == MissingOnly:\n",
