@@ -433,17 +433,17 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 			return err
 		}
 	}
-	head := r.as.head
-	if state := r.as.state; c.Messages > state.Messages {
-		state.Messages = c.Messages
-		if head, err = head.WithState(state); err != nil {
-			return err
-		}
-		r.as.State = head.State
+	head, err := counting(r.as.head, c.Messages)
+	if err != nil {
+		return err
+	}
+	state := r.as.State
+	if head != r.as.head {
+		state = head.State
 	}
 	doc := &streamlog.Document{
 		Config: r.as.Config,
-		State:  r.as.State,
+		State:  state,
 		Jetsam: streamlog.Capture{
 			Format:         streamlog.FormatVersion,
 			Created:        c.Created,

@@ -138,9 +138,9 @@ func surveying() []mutant {
 		},
 		{
 			promise: "a server is warned of until the release that mends it",
-			file:    "doctor/doctor.go",
-			old:     "(!some || patch < patches)",
-			new:     "(!some || patch < patches-1)",
+			file:    "jetstream/flaws.go",
+			old:     "(!some || v[2] < patch)",
+			new:     "(!some || v[2] < patch-1)",
 			pkg:     inDoctor, run: "^TestVersion$",
 		},
 		{
