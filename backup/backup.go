@@ -65,7 +65,32 @@ type Options struct {
 	ChunkSize   int            // bytes that a server sends at a time; 0: the default of package jetstream
 	WindowSize  int            // bytes that it sends ahead; 0: the default of package jetstream
 	Unsafe      bool           // take a server's snapshot also where that may harm the stream (jetstream.ServerInfo.FreezesForSnapshots)
+	Index       *Index         // kept from run to run; nil: the repository's index is loaded for this one
 	Progress    func(Progress) // called from several goroutines, often; must be quick
+}
+
+// Index keeps a repository's index from one run to the next, so that it is loaded once. The zero Index has none yet. Only one run at a time can use it,
+// and all of one repository.
+type Index struct{ rd *repo.Reader }
+
+// reader is the index of the run before, if there is one.
+func (x *Index) reader() *repo.Reader {
+	if x == nil {
+		return nil
+	}
+	return x.rd
+}
+
+// keep takes over the index of a run that has ended. One that ended without a snapshot may have stored packs that are in its index, and in no file of the
+// repository's: who went on with that would save a snapshot of blobs that nobody finds.
+func (x *Index) keep(w *repo.Writer, committed bool) {
+	switch {
+	case x == nil:
+	case committed || w.Stats().Packs == 0:
+		x.rd = w.Reader()
+	default:
+		x.rd = nil
+	}
 }
 
 // Progress tells how far the capture of a stream is.
@@ -179,17 +204,20 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 	if len(streams) == 0 {
 		return nil, fmt.Errorf("nothing was saved: account %s on %s: %w", account.Name, server.URL, ErrNoStreams)
 	}
-	w, err := r.NewWriter(ctx, nil)
+	w, err := r.NewWriter(ctx, o.Index.reader())
 	if err != nil {
 		return nil, err
 	}
-	defer w.Abort()
+	committed := false
+	defer func() { w.Abort(); o.Index.keep(w, committed) }()
 	cut, err := chunker.New(r.Polynomial())
 	if err != nil {
 		return nil, err
 	}
 	b := &run{conn: conn, server: server, w: w, cut: cut, account: account, o: o, began: began}
-	return b.run(ctx, r, streams)
+	res, err := b.run(ctx, r, streams)
+	committed = err == nil && res.ID != (storage.ID{})
+	return res, err
 }
 
 type run struct {
