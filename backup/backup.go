@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -120,24 +121,25 @@ type Result struct {
 
 // StreamResult is what became of one stream.
 type StreamResult struct {
-	Name      string
-	Dir       string // that it was imported from; empty: it came from a server
-	Messages  uint64
-	Bytes     uint64 // of subjects, headers and payloads
-	FirstSeq  uint64 // of the first and last message, 0 where there are none
-	LastSeq   uint64
-	Consumers int
-	LeftOut   int          // consumers that the stream had and its imported directory has not
-	NewBytes  uint64       // stored bytes that the repository did not have
-	Removed   uint64       // messages that the server removed while the stream was captured
-	Torn      string       // why what was captured is not the stream as it was at one time; empty: it is
-	Retried   string       // why the first attempt was not taken; empty: it was
-	Resumed   []Resumption // where it broke off and went on
-	Created   time.Time    // the stream, as the server says
-	Recreated string       // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
-	Captured  time.Time
-	Took      time.Duration
-	Err       error // why it is not in the snapshot
+	Name            string
+	Dir             string // that it was imported from; empty: it came from a server
+	Messages        uint64
+	Bytes           uint64 // of subjects, headers and payloads
+	FirstSeq        uint64 // of the first and last message, 0 where there are none
+	LastSeq         uint64
+	Consumers       int
+	LeftOut         int                        // consumers that the stream had and its imported directory has not
+	NewBytes        uint64                     // stored bytes that the repository did not have
+	Removed         uint64                     // messages that the server removed while the stream was captured
+	Torn            string                     // why what was captured is not the stream as it was at one time; empty: it is
+	Retried         string                     // why the first attempt was not taken; empty: it was
+	Resumed         []Resumption               // where it broke off and went on
+	Created         time.Time                  // the stream, as the server says
+	FailedConsumers []streamlog.FailedConsumer // that are not in the snapshot, because no server says how they stand
+	Recreated       string                     // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
+	Captured        time.Time
+	Took            time.Duration
+	Err             error // why it is not in the snapshot
 
 	Way       string     // how its messages came
 	Instead   string     // why a stream that was read whole was not read by the server's snapshot API; empty: it was
@@ -150,9 +152,9 @@ type StreamResult struct {
 	Unchanged bool       // it is, to the byte, what the parent holds
 }
 
-// Failed are the streams that are not in the snapshot, or not whole.
+// Failed are the streams that are not in the snapshot, or not whole: consumers may be missing.
 func (r *Result) Failed() []StreamResult {
-	return slices.DeleteFunc(slices.Clone(r.Streams), func(s StreamResult) bool { return s.Err == nil && s.Torn == "" })
+	return slices.DeleteFunc(slices.Clone(r.Streams), func(s StreamResult) bool { return s.Err == nil && s.Torn == "" && len(s.FailedConsumers) == 0 })
 }
 
 // Plan returns the streams that Run would capture, in the order of their names. Of one that no server leads just now, only the name is known:
@@ -229,6 +231,7 @@ type run struct {
 	o       Options
 	began   time.Time
 	outage  outage
+	away    atomic.Bool // servers are, on which alone some consumers are
 
 	ancestors map[string]ancestor
 }

@@ -256,6 +256,9 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 			s.warning("its capture was torn: %s", c.Torn)
 		}
 	}
+	for _, f := range s.log.held.Document.Jetsam.Failed {
+		s.warning("its consumer %s is not in the snapshot, because no server said how it stood: %s", f.Name, f.Error)
+	}
 }
 
 func (s *StreamPlan) warning(text string, args ...any) {
