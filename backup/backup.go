@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -65,7 +66,32 @@ type Options struct {
 	ChunkSize   int            // bytes that a server sends at a time; 0: the default of package jetstream
 	WindowSize  int            // bytes that it sends ahead; 0: the default of package jetstream
 	Unsafe      bool           // take a server's snapshot also where that may harm the stream (jetstream.ServerInfo.FreezesForSnapshots)
+	Index       *Index         // kept from run to run; nil: the repository's index is loaded for this one
 	Progress    func(Progress) // called from several goroutines, often; must be quick
+}
+
+// Index keeps a repository's index from one run to the next, so that it is loaded once. The zero Index has none yet. Only one run at a time can use it,
+// and all of one repository.
+type Index struct{ rd *repo.Reader }
+
+// reader is the index of the run before, if there is one.
+func (x *Index) reader() *repo.Reader {
+	if x == nil {
+		return nil
+	}
+	return x.rd
+}
+
+// keep takes over the index of a run that has ended. One that ended without a snapshot may have stored packs that are in its index, and in no file of the
+// repository's: who went on with that would save a snapshot of blobs that nobody finds.
+func (x *Index) keep(w *repo.Writer, committed bool) {
+	switch {
+	case x == nil:
+	case committed || w.Stats().Packs == 0:
+		x.rd = w.Reader()
+	default:
+		x.rd = nil
+	}
 }
 
 // Progress tells how far the capture of a stream is.
@@ -95,24 +121,25 @@ type Result struct {
 
 // StreamResult is what became of one stream.
 type StreamResult struct {
-	Name      string
-	Dir       string // that it was imported from; empty: it came from a server
-	Messages  uint64
-	Bytes     uint64 // of subjects, headers and payloads
-	FirstSeq  uint64 // of the first and last message, 0 where there are none
-	LastSeq   uint64
-	Consumers int
-	LeftOut   int          // consumers that the stream had and its imported directory has not
-	NewBytes  uint64       // stored bytes that the repository did not have
-	Removed   uint64       // messages that the server removed while the stream was captured
-	Torn      string       // why what was captured is not the stream as it was at one time; empty: it is
-	Retried   string       // why the first attempt was not taken; empty: it was
-	Resumed   []Resumption // where it broke off and went on
-	Created   time.Time    // the stream, as the server says
-	Recreated string       // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
-	Captured  time.Time
-	Took      time.Duration
-	Err       error // why it is not in the snapshot
+	Name            string
+	Dir             string // that it was imported from; empty: it came from a server
+	Messages        uint64
+	Bytes           uint64 // of subjects, headers and payloads
+	FirstSeq        uint64 // of the first and last message, 0 where there are none
+	LastSeq         uint64
+	Consumers       int
+	LeftOut         int                        // consumers that the stream had and its imported directory has not
+	NewBytes        uint64                     // stored bytes that the repository did not have
+	Removed         uint64                     // messages that the server removed while the stream was captured
+	Torn            string                     // why what was captured is not the stream as it was at one time; empty: it is
+	Retried         string                     // why the first attempt was not taken; empty: it was
+	Resumed         []Resumption               // where it broke off and went on
+	Created         time.Time                  // the stream, as the server says
+	FailedConsumers []streamlog.FailedConsumer // that are not in the snapshot, because no server says how they stand
+	Recreated       string                     // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
+	Captured        time.Time
+	Took            time.Duration
+	Err             error // why it is not in the snapshot
 
 	Way       string     // how its messages came
 	Instead   string     // why a stream that was read whole was not read by the server's snapshot API; empty: it was
@@ -125,9 +152,9 @@ type StreamResult struct {
 	Unchanged bool       // it is, to the byte, what the parent holds
 }
 
-// Failed are the streams that are not in the snapshot, or not whole.
+// Failed are the streams that are not in the snapshot, or not whole: consumers may be missing.
 func (r *Result) Failed() []StreamResult {
-	return slices.DeleteFunc(slices.Clone(r.Streams), func(s StreamResult) bool { return s.Err == nil && s.Torn == "" })
+	return slices.DeleteFunc(slices.Clone(r.Streams), func(s StreamResult) bool { return s.Err == nil && s.Torn == "" && len(s.FailedConsumers) == 0 })
 }
 
 // Plan returns the streams that Run would capture, in the order of their names. Of one that no server leads just now, only the name is known:
@@ -179,17 +206,20 @@ func Run(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o Options) (*R
 	if len(streams) == 0 {
 		return nil, fmt.Errorf("nothing was saved: account %s on %s: %w", account.Name, server.URL, ErrNoStreams)
 	}
-	w, err := r.NewWriter(ctx, nil)
+	w, err := r.NewWriter(ctx, o.Index.reader())
 	if err != nil {
 		return nil, err
 	}
-	defer w.Abort()
+	committed := false
+	defer func() { w.Abort(); o.Index.keep(w, committed) }()
 	cut, err := chunker.New(r.Polynomial())
 	if err != nil {
 		return nil, err
 	}
 	b := &run{conn: conn, server: server, w: w, cut: cut, account: account, o: o, began: began}
-	return b.run(ctx, r, streams)
+	res, err := b.run(ctx, r, streams)
+	committed = err == nil && res.ID != (storage.ID{})
+	return res, err
 }
 
 type run struct {
@@ -201,6 +231,7 @@ type run struct {
 	o       Options
 	began   time.Time
 	outage  outage
+	away    atomic.Bool // servers are, on which alone some consumers are
 
 	ancestors map[string]ancestor
 }

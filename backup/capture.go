@@ -171,7 +171,7 @@ func (b *run) captureWhole(ctx context.Context, name string, k *breaks, again bo
 	c := &capture{files: r.files != nil, lasting: v.lasting, StreamResult: StreamResult{
 		Name: name, Messages: live.Count, Bytes: m.Content, FirstSeq: live.First, LastSeq: live.Last, Consumers: len(r.as.head.Consumers), Captured: began,
 		Created: r.as.Created, Recreated: recreated(b.ancestors[name], r.as.Created, r.as.state), Way: r.how, Instead: r.instead, New: m.Count, Received: r.received,
-		Removed: v.removed, Torn: v.torn, Resumed: r.resumed,
+		Removed: v.removed, Torn: v.torn, Resumed: r.resumed, FailedConsumers: r.as.failed,
 	}}
 	if r.died > 0 {
 		c.Bytes = contentOf(r.as.StreamInfo, live.Count)
@@ -192,10 +192,17 @@ func (b *run) beginWhole(ctx context.Context, name string, k *breaks, instead st
 		if err := b.listBefore(ctx, &before); err != nil {
 			return nil, err
 		}
-		snap, err := b.openPatiently(ctx, before)
+		snap, err := b.openPatiently(ctx, before, b.snapshotOptions())
+		var failed []streamlog.FailedConsumer
+		if err != nil {
+			var c *consumers
+			if snap, c, err = b.openWithout(ctx, before, err); err == nil {
+				failed = c.failed
+			}
+		}
 		if err == nil {
 			before.Config, before.State = snap.Config, snap.State
-			r := b.newReading(standing{before, snap.state, snap.head, b.fidelity(before.Cluster, snap.head)}, snap.way(), k)
+			r := b.newReading(standing{before, snap.state, snap.head, b.fidelity(before.Cluster, snap.head), failed}, snap.way(), k)
 			r.how, r.files = WaySnapshot, snap.files
 			return r, nil
 		}
@@ -348,7 +355,8 @@ type view struct {
 	many bool // too many sequences are gone for dead to be known
 
 	consumers []*jetstream.ConsumerInfo
-	listed    bool // whether they were asked for
+	failed    []streamlog.FailedConsumer // of which no server says more
+	listed    bool                       // whether they were asked for
 }
 
 // gone says which sequences the stream does not have, as far as that is known.
@@ -433,17 +441,17 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 			return err
 		}
 	}
-	head := r.as.head
-	if state := r.as.state; c.Messages > state.Messages {
-		state.Messages = c.Messages
-		if head, err = head.WithState(state); err != nil {
-			return err
-		}
-		r.as.State = head.State
+	head, err := counting(r.as.head, c.Messages)
+	if err != nil {
+		return err
+	}
+	state := r.as.State
+	if head != r.as.head {
+		state = head.State
 	}
 	doc := &streamlog.Document{
 		Config: r.as.Config,
-		State:  r.as.State,
+		State:  state,
 		Jetsam: streamlog.Capture{
 			Format:         streamlog.FormatVersion,
 			Created:        c.Created,
@@ -455,29 +463,12 @@ func (b *run) save(ctx context.Context, c *capture, r *reading, m *streamlog.Mes
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
 			Consumers:      r.as.fidelity,
+			Failed:         c.FailedConsumers,
 		},
 	}
 	c.node, c.NewBytes, err = streamlog.SaveStream(ctx, saver{b.w}, c.Name, doc, head, m)
 	return err
 }
-
-// fidelity says how true the states of a stream's consumers are. A lone server's snapshot holds them as they stand;
-// a cluster's sets one with pending messages back to its ack floor (nats-server 2.15, stream_backup.go).
-func (b *run) fidelity(cluster *jetstream.ClusterInfo, head *archive.Head) []streamlog.ConsumerFidelity {
-	f := streamlog.FidelityExact
-	if b.clustered(cluster) {
-		f = streamlog.FidelityAckFloor
-	}
-	var out []streamlog.ConsumerFidelity
-	for _, c := range head.Consumers {
-		out = append(out, streamlog.ConsumerFidelity{Name: c.Name, Fidelity: f})
-	}
-	return out
-}
-
-// clustered says whether a stream or consumer, of which the server said this, is a cluster's. That may be another one than the server's, behind a leaf
-// node.
-func (b *run) clustered(c *jetstream.ClusterInfo) bool { return b.server.Cluster != "" || c != nil }
 
 // wireLimit bounds what a server may send for a stream of that state: twice its bytes, and room for many small messages. Before 2.15 one message may
 // stand alone in a block of which all others are deleted.

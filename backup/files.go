@@ -57,9 +57,9 @@ func (b *run) spared(info *jetstream.StreamInfo) string {
 }
 
 // openPatiently opens the snapshot of a stream, and waits where the server takes another one at the moment.
-func (b *run) openPatiently(ctx context.Context, before view) (s *opened, err error) {
+func (b *run) openPatiently(ctx context.Context, before view, o jetstream.SnapshotOptions) (s *opened, err error) {
 	for deadline := time.Now().Add(b.patience()); ; {
-		s, err = b.openSnapshot(ctx, before, b.snapshotOptions())
+		s, err = b.openSnapshot(ctx, before, o)
 		if !errors.Is(err, jetstream.ErrSnapshotBusy) || time.Now().After(deadline) || !sleep(ctx, busyStep) {
 			return s, err
 		}
@@ -89,7 +89,7 @@ func (b *run) listBefore(ctx context.Context, v *view) error {
 // lookAtConsumers lists the consumers of a stream, once.
 func (b *run) lookAtConsumers(ctx context.Context, v *view) (err error) {
 	if !v.listed && !b.o.NoConsumers {
-		v.consumers, err = b.listConsumers(ctx, v.Name)
+		v.consumers, v.failed, err = b.listConsumers(ctx, v.Name)
 	}
 	v.listed = true
 	return err
@@ -136,15 +136,17 @@ func (r *reading) settle() error {
 	return r.settleConsumers()
 }
 
-// settleConsumers takes the consumers of the files, and those that these leave out: they are held in memory, or by other servers of the cluster.
+// settleConsumers takes the consumers of the files, and those that these leave out: they are held in memory, or by other servers of the cluster. One that
+// no server leads may have stood further than the files say, from which it skips nothing.
 func (r *reading) settleConsumers() error {
 	type taken struct {
 		archive.Consumer
 		fidelity string
+		created  time.Time
 	}
 	found := map[string]taken{}
 	for _, c := range withoutFetches(&archive.Head{Consumers: r.files.Consumers}).Consumers {
-		found[c.Name] = taken{c, streamlog.FidelityExact}
+		found[c.Name] = taken{c, streamlog.FidelityExact, time.Time{}}
 	}
 	for _, info := range r.files.before.consumers {
 		c, known := found[info.Name]
@@ -154,6 +156,8 @@ func (r *reading) settleConsumers() error {
 				return err
 			}
 			if !behind {
+				c.created = info.Created
+				found[info.Name] = c
 				continue
 			}
 		}
@@ -161,7 +165,17 @@ func (r *reading) settleConsumers() error {
 		if err != nil {
 			return err
 		}
-		found[info.Name] = taken{archive.Consumer{Name: info.Name, JSON: text, Time: r.files.Taken.UnixNano()}, r.b.fidelityOf(info)}
+		found[info.Name] = taken{archive.Consumer{Name: info.Name, JSON: text, Time: r.files.Taken.UnixNano()}, r.b.fidelityOf(info), time.Time{}}
+	}
+	r.as.failed = nil
+	for _, f := range r.files.before.failed {
+		c, known := found[f.Name]
+		if !known {
+			r.as.failed = append(r.as.failed, f)
+			continue
+		}
+		c.fidelity = streamlog.FidelityAckFloor
+		found[f.Name] = c
 	}
 	var all []archive.Consumer
 	r.as.fidelity = nil
@@ -172,7 +186,7 @@ func (r *reading) settleConsumers() error {
 			return fmt.Errorf("consumer %s: %w", abridge(name), err)
 		}
 		all = append(all, c)
-		r.as.fidelity = append(r.as.fidelity, streamlog.ConsumerFidelity{Name: name, Fidelity: found[name].fidelity})
+		r.as.fidelity = append(r.as.fidelity, streamlog.ConsumerFidelity{Name: name, Fidelity: found[name].fidelity, Created: found[name].created})
 	}
 	r.as.head = (&archive.Head{State: r.as.State, StateTime: r.files.Taken.UnixNano()}).WithConsumers(all)
 	return nil

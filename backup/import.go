@@ -192,15 +192,14 @@ func (i *importer) read(ctx context.Context, d *Dump) (*capture, error) {
 		Captured: time.Unix(0, head.StateTime).UTC(), New: m.Count, Received: uint64(d.Size), Created: in.created, LeftOut: max(0, d.State.Consumers-len(head.Consumers)),
 	}}
 	c.Removed, c.Torn = notAll(d.State, m, in)
-	if m.Count > d.State.Messages {
-		state := d.State
-		state.Messages = m.Count
-		if head, err = head.WithState(state); err != nil {
-			return nil, err
-		}
-		doc.State = head.State
+	counted, err := counting(head, m.Count)
+	if err != nil {
+		return nil, err
 	}
-	return c, i.save(ctx, c, doc, head, m)
+	if counted != head {
+		doc.State = counted.State
+	}
+	return c, i.save(ctx, c, doc, counted, m)
 }
 
 // counted yields the messages of a dump, and ends with an error at the first that neither its state nor its files allow.

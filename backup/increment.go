@@ -47,8 +47,7 @@ type increment struct {
 	parent ancestor
 	log    *streamlog.Log
 
-	consumers []archive.Consumer
-	fidelity  []streamlog.ConsumerFidelity
+	consumers *consumers
 	info      *jetstream.StreamInfo // the stream, as it is captured
 	through   uint64                // the last message that the log and the stream have in common
 	goesOn    bool                  // that is the last one of the log
@@ -89,9 +88,9 @@ func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*ca
 	}
 	live := i.info.Messages - (i.want - came.Count)
 	c := &capture{StreamResult: StreamResult{
-		Name: name, Messages: live, Bytes: contentOf(i.info, live), FirstSeq: i.info.FirstSeq, Consumers: len(i.consumers), Captured: began,
+		Name: name, Messages: live, Bytes: contentOf(i.info, live), FirstSeq: i.info.FirstSeq, Consumers: len(i.consumers.all), Captured: began,
 		Created: i.info.Created, Recreated: i.recreated(), Removed: v.removed, Torn: v.torn, Way: i.way, Parent: i.parent.snapshot, Through: i.through, New: m.Came.Count,
-		Received: i.received + r.received, Resumed: r.resumed,
+		Received: i.received + r.received, Resumed: r.resumed, FailedConsumers: i.consumers.failed,
 	}}
 	switch {
 	case live == 0:
@@ -120,7 +119,7 @@ func (i *increment) recreated() string {
 // unchanged finds out whether the stream is, to the byte, what the earlier snapshot holds. Then that directory is taken as it is.
 func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	was := i.log.Stream.Document
-	if i.want > 0 || i.died() || c.Torn != "" || c.Recreated != was.Jetsam.Recreated || !c.Created.Equal(was.Jetsam.Created) ||
+	if i.want > 0 || i.died() || c.Torn != "" || len(c.FailedConsumers)+len(was.Jetsam.Failed) > 0 || c.Recreated != was.Jetsam.Recreated || !c.Created.Equal(was.Jetsam.Created) ||
 		!sameJSON(was.Config, i.info.Config) || !sameCounts(was.State, i.info.State) {
 		return false, nil
 	}
@@ -128,7 +127,7 @@ func (i *increment) unchanged(ctx context.Context, c *capture) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", streamlog.ErrUnfit, err)
 	}
-	if !slices.EqualFunc(head.Consumers, i.consumers, func(x, y archive.Consumer) bool { return x.Name == y.Name && sameJSON(x.JSON, y.JSON) }) {
+	if !slices.EqualFunc(head.Consumers, i.consumers.all, func(x, y archive.Consumer) bool { return x.Name == y.Name && sameJSON(x.JSON, y.JSON) }) {
 		return false, nil
 	}
 	c.node, c.Unchanged, c.Bytes = i.log.Stream.Node(), true, was.Jetsam.MessageBytes
@@ -162,9 +161,10 @@ func (i *increment) prepare(ctx context.Context) error {
 		return err
 	}
 	// Consumers first: so none of them stands beyond the messages.
-	if i.consumers, i.fidelity, i.received, err = i.b.readConsumers(ctx, i.name); err != nil {
+	if i.consumers, err = i.b.readConsumers(ctx, i.name, i.stood); err != nil {
 		return err
 	}
+	i.received = i.consumers.received
 	if i.info, err = i.look(ctx); err != nil {
 		return err
 	}
@@ -364,7 +364,7 @@ func (i *increment) rebase(r *reading, m *streamlog.Continued) error {
 		return nil
 	}
 	was := i.dead.Within(1, i.through)
-	i.info, i.consumers, i.fidelity = r.as.StreamInfo, r.as.head.Consumers, r.as.fidelity
+	i.info, i.consumers = r.as.StreamInfo, &consumers{all: r.as.head.Consumers, fidelity: r.as.fidelity, failed: r.as.failed}
 	i.dead = deadOf(r.as.StreamInfo, r.as.dead.deleted)
 	is := i.dead.Within(1, i.through)
 	if was.Minus(is).Len() > 0 {
@@ -509,7 +509,7 @@ func (i *increment) died() bool {
 // save stores the stream's directory.
 func (i *increment) save(ctx context.Context, c *capture, r *reading, m *streamlog.Continued) error {
 	was := i.log.Stream.Document.Jetsam
-	head, err := headOf(i.info, i.consumers)
+	head, err := headOf(i.info, i.consumers.all)
 	if err != nil {
 		return err
 	}
@@ -526,7 +526,8 @@ func (i *increment) save(ctx context.Context, c *capture, r *reading, m *streaml
 			Removed:        c.Removed,
 			Torn:           c.Torn,
 			Recreated:      c.Recreated,
-			Consumers:      i.fidelity,
+			Consumers:      i.consumers.fidelity,
+			Failed:         c.FailedConsumers,
 			Continues:      &streamlog.ContinuationOrigin{Snapshot: i.parent.snapshot.String(), Sequence: i.through},
 		},
 	}
@@ -546,89 +547,4 @@ func headOf(info *jetstream.StreamInfo, consumers []archive.Consumer) (*archive.
 		return nil, err
 	}
 	return (&archive.Head{State: info.State, Consumers: consumers}).WithState(state)
-}
-
-// readConsumers reads the consumers of a stream where they stand, and says how true that is and how many bytes it took. What a server lists does not say
-// which messages wait for an acknowledgement: where some do, a lone server is asked for the beginning of a snapshot, which does from 2.15 on.
-func (b *run) readConsumers(ctx context.Context, stream string) (out []archive.Consumer, f []streamlog.ConsumerFidelity, received uint64, err error) {
-	if b.o.NoConsumers {
-		return nil, nil, 0, nil
-	}
-	listed, err := b.listConsumers(ctx, stream)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	lone := !slices.ContainsFunc(listed, func(c *jetstream.ConsumerInfo) bool { return b.clustered(c.Cluster) })
-	if lone && b.server.AtLeast(2, 15) && slices.ContainsFunc(listed, waits) {
-		if out, received, err = b.consumersOfSnapshot(ctx, stream); err != nil {
-			return nil, nil, 0, err
-		}
-		return out, b.fidelity(nil, &archive.Head{Consumers: out}), received, nil
-	}
-	for _, c := range listed {
-		received += uint64(len(c.Raw))
-		text, err := consumerJSON(c)
-		if err != nil {
-			return nil, nil, 0, err
-		}
-		out = append(out, archive.Consumer{Name: c.Name, JSON: text})
-		f = append(f, streamlog.ConsumerFidelity{Name: c.Name, Fidelity: b.fidelityOf(c)})
-	}
-	return out, f, received, nil
-}
-
-// listConsumers lists the consumers of a stream, but for those by which backups read it.
-func (b *run) listConsumers(ctx context.Context, stream string) ([]*jetstream.ConsumerInfo, error) {
-	all, err := b.conn.Consumers(ctx, stream)
-	return slices.DeleteFunc(all, func(c *jetstream.ConsumerInfo) bool { return jetstream.IsFetchConsumer(c.Name) }), err
-}
-
-// waits says whether messages wait for the consumer's acknowledgement.
-func waits(c *jetstream.ConsumerInfo) bool { return c.AckPending > 0 || c.Redelivered > 0 }
-
-// fidelityOf says how true a listed consumer's state is.
-func (b *run) fidelityOf(c *jetstream.ConsumerInfo) string {
-	if b.clustered(c.Cluster) || waits(c) {
-		return streamlog.FidelityAckFloor
-	}
-	return streamlog.FidelityExact
-}
-
-// consumerJSON is a consumer as a snapshot holds it. One with pending messages goes back to its floor: they are delivered again.
-func consumerJSON(c *jetstream.ConsumerInfo) (json.RawMessage, error) {
-	type state struct {
-		Delivered jetstream.Position `json:"delivered"`
-		AckFloor  jetstream.Position `json:"ack_floor"`
-	}
-	config, err := storedConfig(c.Config)
-	if err != nil {
-		return nil, err
-	}
-	s := state{c.Delivered, c.AckFloor}
-	if c.AckPending > 0 {
-		s.Delivered = s.AckFloor
-	}
-	return json.Marshal(struct {
-		Config json.RawMessage `json:"config"`
-		State  state           `json:"state"`
-	}{config, s})
-}
-
-// headChunk is how much of a snapshot a server sends at a time of which only the head is wanted.
-const headChunk = 1 << 10
-
-func (b *run) consumersOfSnapshot(ctx context.Context, stream string) (out []archive.Consumer, received uint64, err error) {
-	of := view{StreamInfo: &jetstream.StreamInfo{Name: stream}}
-	snap, err := b.openSnapshot(ctx, of, jetstream.SnapshotOptions{ChunkSize: headChunk, WindowSize: headChunk, IdleTimeout: b.o.IdleTimeout})
-	if err != nil {
-		return nil, 0, err
-	}
-	defer snap.Close()
-	if snap.files != nil {
-		return nil, 0, errors.New("the server sends the files of its store as a snapshot, of which the beginning does not say how consumers stand")
-	}
-	for _, c := range snap.head.Consumers {
-		received += uint64(len(c.JSON))
-	}
-	return snap.head.Consumers, received, nil
 }

@@ -117,7 +117,7 @@ func (b *run) same(ctx context.Context, captures []*capture) storage.ID {
 
 // unchanged says whether a stream's directory is the one in the earlier snapshot, also where the stream was read whole, as an empty one is.
 func (b *run) unchanged(ctx context.Context, c *capture) bool {
-	if !c.Unchanged && c.Err == nil && c.Torn == "" {
+	if !c.Unchanged && c.Err == nil && c.Torn == "" && len(c.FailedConsumers) == 0 {
 		s, err := streamlog.OpenStream(ctx, b.w.Reader(), b.ancestors[c.Name].tree, c.Name)
 		c.Unchanged = err == nil && s.Node().Subtree == c.node.Subtree
 	}

@@ -29,6 +29,16 @@ func possible(state archive.State, m *streamlog.Messages) error {
 	return nil
 }
 
+// counting is a head whose state counts at least as many messages: those that are there are alive, whatever the server counted.
+func counting(head *archive.Head, messages uint64) (*archive.Head, error) {
+	state, err := archive.ParseState(head.State)
+	if err != nil || messages <= state.Messages {
+		return head, err
+	}
+	state.Messages = messages
+	return head.WithState(state)
+}
+
 // miscounted judges where there are more messages than the server counts, as nats-server 2.9.10 does after a purge up to a message that is gone already.
 func miscounted(state archive.State, m *streamlog.Messages) verdict {
 	return verdict{torn: fmt.Sprintf("%s came, but the server counted %d", messages(m.Count), state.Messages), lasting: true}

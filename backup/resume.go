@@ -72,6 +72,7 @@ type standing struct {
 	state    archive.State // of the messages that are to come, and those that came and live
 	head     *archive.Head // the consumers, which do not stand beyond the messages
 	fidelity []streamlog.ConsumerFidelity
+	failed   []streamlog.FailedConsumer // consumers that are not in head
 }
 
 // way is one of those by which messages come.
@@ -220,10 +221,11 @@ func (r *reading) goOn(ctx context.Context) error {
 
 // stand asks how a stream stands: for its consumers first, so that none of them is beyond its messages.
 func (b *run) stand(ctx context.Context, name string) (s standing, err error) {
-	var consumers []archive.Consumer
-	if consumers, s.fidelity, _, err = b.readConsumers(ctx, name); err != nil {
+	c, err := b.readConsumers(ctx, name, nil)
+	if err != nil {
 		return s, err
 	}
+	s.fidelity, s.failed = c.fidelity, c.failed
 	if s.view, err = b.look(ctx, name); err != nil {
 		return s, err
 	}
@@ -236,7 +238,7 @@ func (b *run) stand(ctx context.Context, name string) (s standing, err error) {
 	if s.state, err = archive.ParseState(s.State); err != nil {
 		return s, err
 	}
-	s.head, err = headOf(s.StreamInfo, consumers)
+	s.head, err = headOf(s.StreamInfo, c.all)
 	return s, err
 }
 

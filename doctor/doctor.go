@@ -4,7 +4,6 @@
 package doctor
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -53,20 +52,15 @@ func (f *findings) compareClocks(whose string, other, now time.Time) {
 		"%s's clock is %v %s this machine's", whose, apart.Round(time.Second), which)
 }
 
-// danger is something that servers of some versions do wrong.
-type danger struct {
-	what  string
-	fixed map[int]int // by minor version of 2, the first patch that does not
-	since int         // the first minor version of which none does
-}
-
-// dangers are what matters to who backs up, with the first releases that are right.
-var dangers = []danger{
-	{"snapshots, such as `nats stream backup` takes, can leave the replicas of a stream different from each other; jetsam reads the messages instead", map[int]int{11: 12, 12: 3}, 14},
-	{"restores do not keep to limits", map[int]int{10: 27, 11: 1}, 12},
-	{"who may restore one stream may restore others (CVE-2026-33222)", map[int]int{11: 15, 12: 6}, 14},
-	{"restoring several streams at a time, as jetsam does not, can crash the server", map[int]int{11: 11, 12: 2}, 14},
-	{"compressed or encrypted streams can be damaged when they are compacted", map[int]int{12: 12, 14: 3}, 15},
+// dangers say what a server's flaws mean to who backs up.
+func dangers(f jetstream.Flaw) string {
+	return map[jetstream.Flaw]string{
+		jetstream.FreezesForSnapshots: "snapshots, such as `nats stream backup` takes, can leave the replicas of a stream different from each other; jetsam reads the messages instead",
+		jetstream.PassesOverLimits:    "restores do not keep to limits",
+		jetstream.RestoresOfOthers:    "who may restore one stream may restore others (CVE-2026-33222)",
+		jetstream.CrashesInRestores:   "restoring several streams at a time, as jetsam does not, can crash the server",
+		jetstream.DamagesCompacted:    "compressed or encrypted streams can be damaged when they are compacted",
+	}[f]
 }
 
 // least is the first minor version of 2 from which streams are backed up, and into which they are restored.
@@ -75,28 +69,18 @@ const least = 9
 // Version says what is known of the server's version.
 func Version(s jetstream.ServerInfo) []Finding {
 	var f findings
-	major, minor, patch, err := parseVersion(s.Version)
+	release := s.Release()
 	switch {
-	case err != nil:
+	case release == jetstream.Release{}:
 		f.add("version", Warning, "", "the server's version %q is none that is known", s.Version)
-		return f
-	case major == 2 && minor < least:
+	case release.Before(2, least):
 		f.add("version", Problem, fmt.Sprintf("use nats-server 2.%d or newer", least),
 			"nats-server %s is older than 2.%d: neither backups of it nor restores into it are possible", s.Version, least)
 	default:
 		f.add("version", OK, "", "nats-server %s", s.Version)
 	}
-	for _, d := range dangers {
-		if patches, some := d.fixed[minor]; major == 2 && minor < d.since && (!some || patch < patches) {
-			f.add("version", Warning, "update the server", "nats-server %s: %s", s.Version, d.what)
-		}
+	for _, flaw := range s.Flaws() {
+		f.add("version", Warning, "update the server", "nats-server %s: %s", s.Version, dangers(flaw))
 	}
 	return f
-}
-
-func parseVersion(text string) (major, minor, patch int, err error) {
-	if n, err := fmt.Sscanf(text, "%d.%d.%d", &major, &minor, &patch); n < 3 {
-		return 0, 0, 0, errors.Join(errors.New("no version"), err)
-	}
-	return major, minor, patch, nil
 }

@@ -38,22 +38,6 @@ func (s ServerInfo) AtLeast(major, minor int) bool {
 	return r != Release{} && !r.Before(major, minor)
 }
 
-// FreezesForSnapshots reports whether the server removes no message of a stream while it takes a snapshot of it. It forgets those that were to be
-// removed: replicas of the stream on other servers do remove them, and what consumers acknowledge stays in work queues (nats-server #7655, repaired
-// in 2.11.12, 2.12.3 and 2.14.0). Of a server whose version cannot be read it is assumed.
-func (s ServerInfo) FreezesForSnapshots() bool {
-	v, ok := s.version()
-	switch {
-	case !ok || v[0] < 2 || v[0] == 2 && v[1] < 11:
-		return true
-	case v[0] == 2 && v[1] == 11:
-		return v[2] < 12
-	case v[0] == 2 && v[1] == 12:
-		return v[2] < 3
-	}
-	return false
-}
-
 // version is the server's version, in which the patch may be missing.
 func (s ServerInfo) version() (v [3]int, ok bool) {
 	parts := strings.SplitN(strings.TrimPrefix(s.Version, "v"), ".", 3)

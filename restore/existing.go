@@ -12,7 +12,7 @@ type Existing int
 
 const (
 	RefuseExisting  Existing = iota // it is a conflict
-	SkipExisting                    // it is left as it is
+	SkipExisting                    // it is left as it is, also where no server says more than that it exists
 	UpdateExisting                  // its configuration becomes what it shall be; its messages and consumers stay
 	ReplaceExisting                 // the restored stream takes its place
 	MissingOnly                     // it is left as it is, whatever state it is in, also where no server says more than that it exists

@@ -151,7 +151,8 @@ func (p *Plan) checkOlder(s *StreamPlan) error {
 		s.conflict("restore to nats-server 2.9 or newer", "the server is of release %v, which nobody has tried", p.release)
 	}
 	if s.Action == Replace {
-		s.conflict("delete that stream when you have saved what you need of it, and restore again", "servers before 2.15 cannot make the copy that a stream is replaced with; this one is of %v", p.release)
+		s.conflict("restore it under another name with --as and --no-consumers, and look whether it is what you want; when nobody publishes to this one any more, back it up, delete it, "+
+			"and restore again", "only on servers of 2.15 and newer is a stream replaced in one go; this one is of %v", p.release)
 	}
 	if s.config.Storage == "memory" {
 		s.conflict("restore it with --storage file", "it is kept in memory, and servers before 2.15 restore such a stream without its messages; this one is of %v", p.release)

@@ -52,13 +52,13 @@ func (p *Plan) preflight(ctx context.Context) error {
 	return p.conflicts()
 }
 
-// tellMissing tells of streams of the server that no server leads just now: of these, only the names are known. Who restores what is missing leaves
-// them alone.
+// tellMissing tells of streams of the server that no server leads just now: of these, only the names are known. Who restores what is missing, or skips
+// what exists, leaves them alone.
 func (p *Plan) tellMissing(missing *jetstream.MissingError) {
 	for _, s := range p.Streams {
 		why, there := missing.Reasons[s.Name]
 		switch {
-		case there && p.Options.Existing == MissingOnly:
+		case there && p.leavesAlone():
 			s.Action, s.LeftAlone = Skip, fmt.Sprintf("no server says more of it than that: %v", why)
 		case there:
 			s.conflict("bring back the servers that hold it, or leave it out", "a stream of that name exists, and no server says more of it: %v", why)
@@ -66,6 +66,12 @@ func (p *Plan) tellMissing(missing *jetstream.MissingError) {
 			s.warning("whether its subjects overlap those of streams that no server leads just now is not known: %v", missing)
 		}
 	}
+}
+
+// leavesAlone says whether a stream that exists is left as it is, whatever state it is in.
+func (p *Plan) leavesAlone() bool {
+	o := p.Options
+	return o.Existing == MissingOnly || o.Existing == SkipExisting && o.Parts != ConsumersOnly
 }
 
 // check holds what is done with a stream against the server, and says what the user may not expect.
@@ -249,6 +255,9 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 		if c := l.held.Document.Jetsam; c.Torn != "" {
 			s.warning("its capture was torn: %s", c.Torn)
 		}
+	}
+	for _, f := range s.log.held.Document.Jetsam.Failed {
+		s.warning("its consumer %s is not in the snapshot, because no server said how it stood: %s", f.Name, f.Error)
 	}
 }
 

@@ -84,7 +84,7 @@ func newSpecimenOf(t *testing.T, stateText string, messages uint64, dead *Dead) 
 	state := json.RawMessage(stateText)
 	head := &archive.Head{State: state, Consumers: []archive.Consumer{{Name: "c", JSON: json.RawMessage(`{"config":{"name":"c"},"state":{}}`)}}}
 	doc := &Document{Config: json.RawMessage(`{"name":"S"}`), State: state, Jetsam: Capture{
-		Format: FormatVersion, Messages: messages, Consumers: []ConsumerFidelity{{"c", FidelityExact}},
+		Format: FormatVersion, Messages: messages, Consumers: []ConsumerFidelity{{Name: "c", Fidelity: FidelityExact}},
 	}}
 	out := write(t, m.memory, encoded)
 	var err error

@@ -41,19 +41,20 @@ type Document struct {
 // Capture is what jetsam knows of one stream's capture.
 type Capture struct {
 	Format         int                 `json:"format"`
-	Requires       []string            `json:"requires"`                 // features without which a reader would restore something wrong
-	Created        time.Time           `json:"created"`                  // when the stream was created, as the server says
-	Messages       uint64              `json:"messages"`                 // live messages in this snapshot
-	Stored         uint64              `json:"stored,omitempty"`         // entries in the log, where they are others than the live ones
-	Dead           *DeadSummary        `json:"dead,omitempty"`           // of the file of the dead; nil where there is none
-	MessageBytes   uint64              `json:"message_bytes"`            // subjects, headers and payloads of the live ones
-	Estimated      bool                `json:"estimated,omitempty"`      // MessageBytes is about right only, as messages died
-	LargestMessage uint64              `json:"largest_message"`          // headers and payload of the largest, in bytes
-	Removed        uint64              `json:"removed,omitempty"`        // messages of State that the server removed while it was captured
-	Torn           string              `json:"torn,omitempty"`           // why the messages are not the stream as it was at one time; empty where they are
-	Recreated      string              `json:"recreated,omitempty"`      // that this is not the stream which the snapshot before holds under its name, and why
-	Consumers      []ConsumerFidelity  `json:"consumers,omitempty"`      // in the order of their names
-	Continues      *ContinuationOrigin `json:"continues_from,omitempty"` // absent in a full capture
+	Requires       []string            `json:"requires"`                   // features without which a reader would restore something wrong
+	Created        time.Time           `json:"created"`                    // when the stream was created, as the server says
+	Messages       uint64              `json:"messages"`                   // live messages in this snapshot
+	Stored         uint64              `json:"stored,omitempty"`           // entries in the log, where they are others than the live ones
+	Dead           *DeadSummary        `json:"dead,omitempty"`             // of the file of the dead; nil where there is none
+	MessageBytes   uint64              `json:"message_bytes"`              // subjects, headers and payloads of the live ones
+	Estimated      bool                `json:"estimated,omitempty"`        // MessageBytes is about right only, as messages died
+	LargestMessage uint64              `json:"largest_message"`            // headers and payload of the largest, in bytes
+	Removed        uint64              `json:"removed,omitempty"`          // messages of State that the server removed while it was captured
+	Torn           string              `json:"torn,omitempty"`             // why the messages are not the stream as it was at one time; empty where they are
+	Recreated      string              `json:"recreated,omitempty"`        // that this is not the stream which the snapshot before holds under its name, and why
+	Consumers      []ConsumerFidelity  `json:"consumers,omitempty"`        // in the order of their names
+	Failed         []FailedConsumer    `json:"failed_consumers,omitempty"` // likewise: those that are not in the snapshot
+	Continues      *ContinuationOrigin `json:"continues_from,omitempty"`   // absent in a full capture
 }
 
 // Entries is how many entries the log has: the live messages, and those that died.
@@ -76,8 +77,15 @@ func (c *Capture) checkDead() error {
 
 // ConsumerFidelity says how true a consumer's stored state is.
 type ConsumerFidelity struct {
-	Name     string `json:"name"`
-	Fidelity string `json:"fidelity"` // FidelityExact or FidelityAckFloor
+	Name     string    `json:"name"`
+	Fidelity string    `json:"fidelity"`         // FidelityExact or FidelityAckFloor
+	Created  time.Time `json:"created,omitzero"` // when the consumer was created, as its server says; zero: not known
+}
+
+// FailedConsumer is one that the stream had, and that is not in the snapshot.
+type FailedConsumer struct {
+	Name  string `json:"name"`
+	Error string `json:"error"` // why
 }
 
 // Fidelities of a consumer's state. Part of the format.

@@ -242,7 +242,7 @@ func TestClusterServerAway(t *testing.T) {
 }
 
 // wantNamed plans to restore a stream that the cluster has and that no server leads just now, which is a conflict, and another one under a free name,
-// which is none.
+// which is none. Where what exists is skipped, that stream is left alone.
 func (c *cluster) wantNamed(t *testing.T, r *repo.Repo, away string) {
 	t.Helper()
 	p, err := planInto(t, connectTo(t, c.urls()), r, restore.Options{Selection: allStreams, Target: restore.Target{Rename: map[string]string{"S": "FREE"}}})
@@ -252,6 +252,13 @@ func (c *cluster) wantNamed(t *testing.T, r *repo.Repo, away string) {
 	}
 	if w := strings.Join(p.Streams[1].Warnings, "; "); !strings.Contains(w, "no server leads") || !strings.Contains(w, away) {
 		t.Errorf("it warns of %q", w)
+	}
+	p, err = planInto(t, connectTo(t, c.urls()), r, restore.Options{Selection: allStreams, Existing: restore.SkipExisting})
+	must(t, err)
+	for _, s := range p.Streams {
+		if s.Action != restore.Skip || (s.LeftAlone != "") != (s.Name == away) {
+			t.Errorf("%s: action %v, left alone %q", s.Name, s.Action, s.LeftAlone)
+		}
 	}
 }
 

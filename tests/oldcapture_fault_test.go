@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -41,13 +42,22 @@ func unlike(servers map[string]string) []string {
 	return slices.DeleteFunc(all, func(v string) bool { return v == "2.11.17" || v == "2.12.15" })
 }
 
-// TestUpgradeOfOldServers: increments go on when a newer server is started on the store of an older one.
+// byAge are the versions, the oldest first.
+func byAge(servers map[string]string) []string {
+	age := func(version string) (v [3]int) {
+		_, _ = fmt.Sscanf(version, "%d.%d.%d", &v[0], &v[1], &v[2]) // which is how they were found
+		return v
+	}
+	return slices.SortedFunc(maps.Keys(servers), func(a, b string) int { x, y := age(a), age(b); return slices.Compare(x[:], y[:]) })
+}
+
+// TestUpgradeOfOldServers: increments go on when a newer server is started on the store of an older one, with JETSAM_PROOF one release after the other.
 func TestUpgradeOfOldServers(t *testing.T) {
 	t.Parallel()
 	servers := oldServers(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	versions := sortedKeys(servers)
+	versions := byAge(servers)
 	for i, version := range versions {
 		if !proof() && version != "2.10.29" && version != "2.14.9" {
 			continue
@@ -75,8 +85,11 @@ func TestUpgradeOfOldServers(t *testing.T) {
 			}
 			step(s, true)
 			stop()
-			if next := i + 1; next < len(versions) && proof() {
-				s, stop = runOld(t, servers[versions[next]], dir)
+			for _, next := range versions[i+1:] {
+				if !proof() {
+					break
+				}
+				s, stop = runOld(t, servers[next], dir)
 				step(s, false)
 				stop()
 			}

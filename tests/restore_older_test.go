@@ -232,13 +232,33 @@ func TestRestoreToOldServersRefuses(t *testing.T) {
 		o := restore.Options{Selection: selectOf("FIELDS"), Target: restore.Target{DropUnsupported: true}}
 		restoreOlder(t, dst, r, o)
 		o.Existing, o.Save = restore.ReplaceExisting, func(context.Context, string) (string, error) { return "", errors.New("it was replaced") }
-		wantOlderConflict(t, dst, r, o, "cannot make the copy", release)
+		wantOlderConflict(t, dst, r, o, "replaced in one go", "with --as and --no-consumers", release)
+		replaceInSteps(t, dst, r)
 		for name := range dst.js.StreamNames(t.Context()).Name() {
 			if name != "FIELDS" && name != "WATCHED" && name != "FLEETING" {
 				t.Errorf("%s: stream %s is there", version, name)
 			}
 		}
 	}
+}
+
+// replaceInSteps does what the refusal to replace a stream says: a copy shows whether the snapshot is good, and takes nothing from the stream in use.
+func replaceInSteps(t *testing.T, dst *source, r *repo.Repo) {
+	t.Helper()
+	o := restore.Options{Selection: selectOf("FLEETING"), Target: restore.Target{DropUnsupported: true, As: "COPY"}, NoConsumers: true, Verify: true}
+	restoreOlder(t, dst, r, o)
+	dst.publish(t, "fleeting", 1, text)
+	if copied, used := dst.messages(t, "COPY"), dst.messages(t, "FLEETING"); copied != 9 || used != 10 {
+		t.Errorf("%d messages in the copy, %d in the stream in use", copied, used)
+	}
+	must(t, dst.js.DeleteStream(t.Context(), "FLEETING"))
+	time.Sleep(250 * time.Millisecond) // see jetstream.Conn.DeleteStream
+	o.Target.As, o.NoConsumers = "", false
+	restoreOlder(t, dst, r, o)
+	if n := dst.messages(t, "FLEETING"); n != 9 {
+		t.Errorf("%d messages", n)
+	}
+	must(t, dst.js.DeleteStream(t.Context(), "COPY"))
 }
 
 // TestRestoreToOldServersCut restores parts of streams under other names, and streams in parts.

@@ -115,6 +115,12 @@ func condition(name string) (bool, error) {
 			return false, errors.New("restic is not installed: apt-get install restic")
 		}
 		return err == nil, nil
+	case "unserved": // nothing listens where servers do by default
+		conn, err := net.Dial("tcp", "127.0.0.1:4222")
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }

@@ -4,6 +4,20 @@ package main
 func accounting() []mutant {
 	return []mutant{
 		{
+			promise: "an index that lists packs which no file lists is not gone on with",
+			file:    "backup/backup.go",
+			old:     "case committed || w.Stats().Packs == 0:",
+			new:     "case true:",
+			pkg:     inTests, run: "^TestIndexIsKept$",
+		},
+		{
+			promise: "several accounts load the index once",
+			file:    "backup/backup.go",
+			old:     "case committed || w.Stats().Packs == 0:",
+			new:     "case false:",
+			pkg:     inTests, run: "^TestIndexIsKept$",
+		},
+		{
 			promise: "latest is not of whichever account came last",
 			file:    "cmd/jetsam/command/snapshots.go",
 			old:     "len(names) > 1 && len(s.filter.Below) == 0",

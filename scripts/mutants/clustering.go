@@ -63,7 +63,7 @@ func clustering() []mutant {
 			promise: "a stream that nobody leads does not keep the others from being restored",
 			file:    "restore/preflight.go",
 			old:     "if errors.As(err, &missing) {",
-			new:     "if false {",
+			new:     "if errors.As(err, &missing) && false {",
 			pkg:     inTests, run: "^TestClusterServerAway$",
 		},
 		{
@@ -74,6 +74,13 @@ func clustering() []mutant {
 			pkg:     inTests, run: "^TestClusterServerAway$",
 		},
 		{
+			promise: "a stream without a leader exists, and is skipped where what exists is",
+			file:    "restore/preflight.go",
+			old:     "o.Existing == MissingOnly || o.Existing == SkipExisting && o.Parts != ConsumersOnly",
+			new:     "o.Existing == MissingOnly",
+			pkg:     inTests, run: "^TestClusterServerAway$",
+		},
+		{
 			promise: "it is said what to do about a setting that the server does not know",
 			file:    "restore/cleanup.go",
 			old:     "case isUnknownSetting(err):",
@@ -81,8 +88,29 @@ func clustering() []mutant {
 			pkg:     inTests, run: "^TestUnknownSettings$",
 		},
 		{
+			promise: "a consumer that no server answers for does not keep its stream from being backed up whole",
+			file:    "backup/consumers.go",
+			old:     "if err != nil || len(failed) == 0 {\n		return nil, nil, why",
+			new:     "if true {\n		return nil, nil, why",
+			pkg:     inTests, run: "^TestClusterConsumersAway$",
+		},
+		{
+			promise: "consumers that no server answers for are named in the snapshot of an increment",
+			file:    "backup/increment.go",
+			old:     "			Failed:         c.FailedConsumers,\n",
+			new:     "",
+			pkg:     inTests, run: "^TestClusterConsumersAway$",
+		},
+		{
+			promise: "a stream without some of its consumers is not whole",
+			file:    "backup/backup.go",
+			old:     `s.Torn == "" && len(s.FailedConsumers) == 0 })`,
+			new:     `s.Torn == "" })`,
+			pkg:     inTests, run: "^TestClusterConsumersAway$",
+		},
+		{
 			promise: "consumers of a cluster are said to be at their floor",
-			file:    "backup/capture.go",
+			file:    "backup/consumers.go",
 			old:     `return b.server.Cluster != "" || c != nil`,
 			new:     "return false",
 			pkg:     inTests, run: "^TestClusterAccount$",

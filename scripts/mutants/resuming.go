@@ -62,8 +62,8 @@ func resuming() []mutant {
 		{
 			promise: "consumers are read again when a capture goes on",
 			file:    "backup/resume.go",
-			old:     "headOf(s.StreamInfo, consumers)",
-			new:     "headOf(s.StreamInfo, consumers[:0])",
+			old:     "headOf(s.StreamInfo, c.all)",
+			new:     "headOf(s.StreamInfo, c.all[:0])",
 			pkg:     inTests, run: "^TestCutInMidCapture$",
 		},
 		{

@@ -4,6 +4,13 @@ package main
 func surveying() []mutant {
 	return []mutant{
 		{
+			promise: "doctor looks at the server that a backup would use",
+			file:    "cmd/jetsam/command/doctor.go",
+			old:     "	conn, err := p.connect(c.Context, c)\n	if errors.Is(err",
+			new:     "	conn, err := p.connect(c.Context, c)\n	if !namesServer(c) || errors.Is(err",
+			pkg:     inProgram, run: "^TestScripts/doctor_unnamed$",
+		},
+		{
 			promise: "a restore of what is missing touches nothing that exists",
 			file:    "restore/existing.go",
 			old:     "	case o.Existing == MissingOnly:\n",
@@ -20,7 +27,7 @@ func surveying() []mutant {
 		{
 			promise: "a stream of which no server tells is not missing",
 			file:    "restore/preflight.go",
-			old:     "case there && p.Options.Existing == MissingOnly:",
+			old:     "case there && p.leavesAlone():",
 			new:     "case false:",
 			pkg:     inTests, run: "^TestSurveyOfACluster$",
 		},
@@ -131,9 +138,9 @@ func surveying() []mutant {
 		},
 		{
 			promise: "a server is warned of until the release that mends it",
-			file:    "doctor/doctor.go",
-			old:     "(!some || patch < patches)",
-			new:     "(!some || patch < patches-1)",
+			file:    "jetstream/flaws.go",
+			old:     "(!some || v[2] < patch)",
+			new:     "(!some || v[2] < patch-1)",
 			pkg:     inDoctor, run: "^TestVersion$",
 		},
 		{

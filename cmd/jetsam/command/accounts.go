@@ -52,6 +52,7 @@ type accountsRun struct {
 	dry   bool
 	alone bool // there is only one
 	seen  map[owner]seenAccount
+	index backup.Index // of the repository, loaded for the first one
 }
 
 // owner is what tells snapshots of different accounts apart, and seenAccount the account that was met under that.
@@ -84,6 +85,7 @@ func (a *accountsRun) all(ctx context.Context, jobs []job) error {
 			j.options.Time = began
 		}
 		report.Time = j.options.Time
+		j.options.Index = &a.index
 		if !a.dry {
 			j.options.Tags = append(j.options.Tags[:len(j.options.Tags):len(j.options.Tags)], report.Tag)
 		}

@@ -13,6 +13,7 @@ import (
 	"jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/storage"
+	"jetsam/streamlog"
 )
 
 // backedUpReport is what became of one stream.
@@ -40,6 +41,21 @@ type backedUpReport struct {
 	Unchanged   bool            `json:"unchanged,omitempty"`
 	Seconds     float64         `json:"seconds"`
 	Error       string          `json:"error,omitempty"` // why it is not in the snapshot
+
+	FailedConsumers []failedConsumerReport `json:"failed_consumers,omitempty"`
+}
+
+// failedConsumerReport is a consumer that is not in the snapshot, though its stream is.
+type failedConsumerReport struct {
+	Name  string `json:"name"`
+	Error string `json:"error"`
+}
+
+func newFailedConsumerReports(failed []streamlog.FailedConsumer) (out []failedConsumerReport) {
+	for _, f := range failed {
+		out = append(out, failedConsumerReport(f))
+	}
+	return out
 }
 
 // resumedReport is a break in a capture that went on from there.
@@ -82,6 +98,7 @@ func newBackupReport(res *backup.Result) *backupReport {
 			MessageType: "stream", Name: s.Name, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
 			Consumers: s.Consumers, Added: s.NewBytes, Removed: s.Removed, Torn: s.Torn, Retried: s.Retried, Recreated: s.Recreated, Seconds: s.Took.Seconds(),
 			Way: s.Way, Instead: s.Instead, New: s.New, Received: s.Received, Through: s.Through, Whole: s.Whole, Unchanged: s.Unchanged,
+			FailedConsumers: newFailedConsumerReports(s.FailedConsumers),
 		}
 		for _, x := range s.Resumed {
 			report.Resumed = append(report.Resumed, resumedReport(x))
@@ -125,6 +142,8 @@ func (s *backedUpReport) remark() string {
 	switch {
 	case s.Torn != "":
 		return "TORN"
+	case len(s.FailedConsumers) > 0:
+		return "WITHOUT " + plural(len(s.FailedConsumers), "CONSUMER")
 	case s.Recreated != "":
 		return "recreated"
 	case s.Unchanged:
@@ -361,6 +380,9 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 			p.out.detail("stream %s was read a second time and is whole; the first time it was not: %s", s.Name, s.Retried)
 		case s.Removed > 0:
 			p.out.detail("stream %s: the server removed %s while it was backed up", s.Name, plural(s.Removed, "message"))
+		}
+		for _, c := range s.FailedConsumers {
+			p.out.warn("consumer %s of stream %s was not backed up, no server says how it stands: %s\nits stream is in the snapshot; start the server that holds it, and back the stream up again", c.Name, s.Name, c.Error)
 		}
 		p.tellWay(s)
 		if s.Recreated != "" {

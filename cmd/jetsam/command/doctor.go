@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -73,8 +74,8 @@ func (p *program) doctorCommand() *cli.Command {
 		Name:      "doctor",
 		Usage:     "look at what backups and restores need, or how streams stand to a snapshot",
 		ArgsUsage: "[STREAM…]",
-		Description: "Looks at the server, at what its user may do, at the repository and at clocks, and says what to do. Where only the server or\n" +
-			"only the repository is named, only that is looked at. With --against it says of each stream and consumer of a snapshot how\n" +
+		Description: "Looks at the server, at what its user may do, at the repository and at clocks, and says what to do. Where no repository is\n" +
+			"named, only the server is looked at. With --against it says of each stream and consumer of a snapshot how\n" +
 			"it stands on the server, and what to run next. It only looks: in the repository it writes a lock, and removes it.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "against", Usage: "say of each stream and consumer of `SNAPSHOT` how it stands on the server"},
@@ -144,13 +145,14 @@ func failed(about string, err error) doctor.Finding {
 	return doctor.Finding{About: about, Level: doctor.Problem, Text: err.Error(), Advice: endingOf(err).advice}
 }
 
-// examineServer looks at the server, unless only a repository is named, and returns the account's name if it is known.
+// examineServer looks at the server that a backup would use, and returns the account's name if it is known. Where only a repository is named, and nothing
+// is wanted of a server, it is no problem that there is none.
 func (p *program) examineServer(c *cli.Context, d *diagnosis, ways []doctor.Way) (account string, err error) {
-	if !namesServer(c) && p.namesRepository() {
-		d.NotLookedAt = append(d.NotLookedAt, "a server, since none is named: --server or --context")
+	conn, err := p.connect(c.Context, c)
+	if errors.Is(err, jetstream.ErrUnreachable) && len(ways) == 0 && !namesServer(c) && p.namesRepository() {
+		d.NotLookedAt = append(d.NotLookedAt, fmt.Sprintf("a server, since none is named with --server or --context, and where backups look then there is none: %v", err))
 		return c.String("account"), nil
 	}
-	conn, err := p.connect(c.Context, c)
 	if err != nil {
 		d.add(failed("connection", err))
 		return "", context.Cause(c.Context)

@@ -77,8 +77,11 @@ func (s *safety) save(ctx context.Context, stream string) (string, error) {
 		return "", err
 	}
 	if failed := res.Failed(); len(failed) > 0 {
-		if failed[0].Err != nil {
-			return "", failed[0].Err
+		switch f := failed[0]; {
+		case f.Err != nil:
+			return "", f.Err
+		case len(f.FailedConsumers) > 0:
+			return "", fmt.Errorf("snapshot %s is without consumer %s: %s", res.ID.Short(), f.FailedConsumers[0].Name, f.FailedConsumers[0].Error)
 		}
 		return "", fmt.Errorf("snapshot %s is torn: %s", res.ID.Short(), failed[0].Torn)
 	}

@@ -29,6 +29,8 @@ type streamReport struct {
 	Torn        string     `json:"torn,omitempty"`      // why messages may be missing
 	Recreated   string     `json:"recreated,omitempty"` // that an earlier snapshot holds another stream of that name
 	Error       string     `json:"error,omitempty"`     // why the stream cannot be read; the rest is unknown then
+
+	Failed []failedConsumerReport `json:"failed_consumers,omitempty"`
 }
 
 // failedReport is a stream that the backup could not read.
@@ -63,6 +65,8 @@ func (r contentsReport) text(o *output) {
 		remark := ""
 		if s.Torn != "" {
 			remark = "torn: " + s.Torn
+		} else if len(s.Failed) > 0 {
+			remark = "without " + plural(len(s.Failed), "consumer") + " that no server told of"
 		} else if s.Recreated != "" {
 			remark = s.Recreated
 		}
@@ -196,7 +200,7 @@ func describeStream(ctx context.Context, s *streamlog.Stream) (streamReport, err
 	capture := s.Document.Jetsam
 	r := streamReport{
 		MessageType: "stream", Name: s.Name, Messages: capture.Messages, Bytes: capture.MessageBytes,
-		FirstSeq: state.FirstSeq, LastSeq: state.LastSeq, Consumers: []string{}, Torn: capture.Torn, Recreated: capture.Recreated,
+		FirstSeq: state.FirstSeq, LastSeq: state.LastSeq, Consumers: []string{}, Torn: capture.Torn, Recreated: capture.Recreated, Failed: newFailedConsumerReports(capture.Failed),
 	}
 	if state.Messages > 0 {
 		r.FirstTime, r.LastTime = &state.FirstTime, &state.LastTime

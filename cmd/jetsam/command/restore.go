@@ -110,7 +110,7 @@ type restoreReport struct {
 	Path        string  `json:"path,omitempty"` // of the directory that they are exported to
 	Streams     int     `json:"streams"`        // restored
 	Skipped     int     `json:"skipped_streams"`
-	LeftAlone   int     `json:"left_alone_streams,omitempty"` // that exist and may not be whole, where only what is missing was wanted
+	LeftAlone   int     `json:"left_alone_streams,omitempty"` // that exist and may not be whole, where what exists was not to be touched
 	Salvaged    int     `json:"salvaged_streams"`             // restored without what is lost
 	Failed      int     `json:"failed_streams"`
 	Messages    uint64  `json:"messages"`
@@ -426,7 +426,7 @@ func notCaptured(plan *restore.Plan, where string) error {
 		len(names), len(names)+len(plan.Streams), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
 }
 
-// leftAlone is the error of a plan that restores what is missing, where of other streams nobody knows that they are whole.
+// leftAlone is the error of a plan that does not touch what exists, where of some streams nobody knows that they are whole.
 func leftAlone(plan *restore.Plan) error {
 	var names []string
 	for _, s := range plan.Streams {
