@@ -31,6 +31,7 @@ var (
 	ErrExist    = errors.New("exists already")
 	ErrFull     = errors.New("no space left") // disk, quota or file size limit; trying again does not help
 	ErrReadOnly = errors.New("not permitted") // read-only place, or no permission; trying again does not help
+	ErrRetained = errors.New("retained")      // the place keeps the file for some time yet: it cannot be deleted
 )
 
 // MaxFileSize bounds what Load returns at once, in bytes: a file that claims
