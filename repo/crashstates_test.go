@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -655,6 +656,24 @@ func (l *late) Stat(ctx context.Context, f storage.File) (storage.Info, error) {
 		}
 	}
 	return l.Backend.Stat(ctx, f)
+}
+
+func (l *late) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
+	return func(yield func(storage.Info, error) bool) {
+		for info, err := range l.Backend.List(ctx, k) {
+			if !yield(info, err) {
+				return
+			}
+		}
+		l.mu.Lock()
+		held := slices.Clone(l.held)
+		l.mu.Unlock()
+		for _, h := range held {
+			if h.file.Kind == k && !yield(storage.Info{File: h.file, Size: int64(len(h.data))}, nil) {
+				return
+			}
+		}
+	}
 }
 
 // TestCrashStatesNeedTheOrder swaps two steps of the order in which things become
