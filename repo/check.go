@@ -94,7 +94,7 @@ type checker struct {
 	report   *Report
 
 	index *index.Index
-	packs []storage.Info        // that the index lists and that are there
+	packs []storage.Info // that the index lists and that are there
 	marks []marks
 	bad   map[blobCopy]struct{} // copies of blobs that cannot be read
 	trees map[blob.ID]losses    // what is lost in each tree that was seen

@@ -122,9 +122,7 @@ func shared(rng *rand.Rand, common [][]byte) files {
 
 func TestPrune(t *testing.T) {
 	rng := newRand(t)
-	o := repotest.Options()
-	o.PackSize = 20_000
-	r := repotest.NewWith(t, o)
+	r := repotest.New(t)
 	common := [][]byte{randomBytes(rng, 5_000), randomBytes(rng, 5_000)}
 	var all []*snapshot.Snapshot
 	var contents []files
@@ -136,7 +134,7 @@ func TestPrune(t *testing.T) {
 	forget(t, r, all[0], all[2], all[3])
 	plan, result := prune(t, r, thorough(t))
 	if plan.Snapshots != 3 || plan.Unused.Count == 0 || plan.Repack.Count == 0 || plan.Left != 0 {
-		t.Errorf("plan %+v", plan)
+		t.Errorf("plan %+v", plan.PruneFacts)
 	}
 	if result.Copied != plan.Copy && result.Copied.Count != plan.Copy.Count {
 		t.Errorf("copied %v, planned %v", result.Copied, plan.Copy)
@@ -155,7 +153,7 @@ func TestPrune(t *testing.T) {
 	}
 	before := everything(t, r.Backend())
 	if plan, _ := prune(t, r, thorough(t)); !plan.Nothing() || !slices.Equal(before, everything(t, r.Backend())) {
-		t.Errorf("a second prune has something to do: %+v", plan)
+		t.Errorf("a second prune has something to do: %+v", plan.PruneFacts)
 	}
 }
 
@@ -201,7 +199,7 @@ func TestPruneWithGrace(t *testing.T) {
 
 	first, result := prune(t, atTime(t, be, start), o)
 	if first.Delete.Count != 0 || first.Later.Count != 4 || !first.Due.Equal(start.Add(time.Hour)) || result.Deleted.Count != 0 {
-		t.Errorf("at first: %+v", first)
+		t.Errorf("at first: %+v", first.PruneFacts)
 	}
 	if n := count(t, be, storage.Pack); n != packs {
 		t.Errorf("%d packs of %d are left", n, packs)
@@ -212,7 +210,7 @@ func TestPruneWithGrace(t *testing.T) {
 	increments(t, r, 10, 10+piledUp)
 	for _, after := range []time.Duration{-time.Hour, time.Minute, time.Hour - time.Second} {
 		if plan, _ := prune(t, atTime(t, be, start.Add(after)), o); plan.Delete.Count != 0 || after > 0 && plan.Waiting.Count != 4 {
-			t.Errorf("after %v: %+v", after, plan)
+			t.Errorf("after %v: %+v", after, plan.PruneFacts)
 		}
 		if after < 0 { // the clock was set back: the time begins anew
 			start = start.Add(after)
@@ -220,7 +218,7 @@ func TestPruneWithGrace(t *testing.T) {
 	}
 	plan, result := prune(t, atTime(t, be, start.Add(time.Hour)), o)
 	if plan.Delete.Count != 4 || result.Deleted.Count != 4 || plan.Later.Count != 0 {
-		t.Errorf("when the time has come: %+v, %+v", plan, result)
+		t.Errorf("when the time has come: %+v, %+v", plan.PruneFacts, result)
 	}
 	prune(t, r, o)
 	wantTidy(t, r)
@@ -244,7 +242,7 @@ func TestPruneOfUnlistedPacks(t *testing.T) {
 	o := repo.PruneOptions{Grace: time.Hour}
 	plan, _ := prune(t, r, o)
 	if plan.Unlisted.Count == 0 || plan.Delete.Count != 0 || count(t, be, storage.Pack) != packs {
-		t.Errorf("plan %+v", plan)
+		t.Errorf("plan %+v", plan.PruneFacts)
 	}
 	prune(t, later(t, be, 2*time.Hour), o)
 	prune(t, later(t, be, 2*time.Hour), o)
@@ -338,7 +336,7 @@ func TestPruneRefuses(t *testing.T) {
 func TestPruneWithoutSnapshots(t *testing.T) {
 	r, be := faultyRepo(t, repotest.Options())
 	if plan, _ := prune(t, r, thorough(t)); !plan.Nothing() {
-		t.Errorf("an empty repository has something to prune: %+v", plan)
+		t.Errorf("an empty repository has something to prune: %+v", plan.PruneFacts)
 	}
 	forget(t, r, increments(t, r, 0, 2)...)
 	o := thorough(t)
@@ -467,7 +465,7 @@ func TestPruneOfDuplicates(t *testing.T) {
 	}
 	plan, _ := prune(t, r, thorough(t))
 	if plan.Duplicate.Count == 0 || plan.Unused.Count != 0 {
-		t.Errorf("plan %+v", plan)
+		t.Errorf("plan %+v", plan.PruneFacts)
 	}
 	wantTidy(t, r)
 }
@@ -519,7 +517,7 @@ func TestUnusedLimit(t *testing.T) {
 			}
 		}
 		if plan, _ := prune(t, r, o); (plan.Repack.Count == 1) != tt.repack {
-			t.Errorf("limit %q with 16.7 %% unused: %+v", tt.limit, plan)
+			t.Errorf("limit %q with 16.7 %% unused: %+v", tt.limit, plan.PruneFacts)
 		}
 	}
 	for _, text := range []string{"", "%", "-1%", "100%", "NaN%", "-1", "1X", "limited", "1e3", "99999999999999999999", "9999999999T"} {
@@ -550,4 +548,3 @@ func TestPlanIsBoundToItsLock(t *testing.T) {
 		t.Error("something was changed")
 	}
 }
-

@@ -27,9 +27,8 @@ func (a *Amount) add(bytes int64) {
 	a.Bytes += bytes
 }
 
-// PrunePlan says what a prune would do, and why. It is made and executed under the
-// same exclusive lock.
-type PrunePlan struct {
+// PruneFacts say what a prune would do, and why.
+type PruneFacts struct {
 	Snapshots int
 	Trees     int
 
@@ -53,6 +52,12 @@ type PrunePlan struct {
 
 	IndexFiles   int // that are there
 	IndexReplace int // of which others take the place
+}
+
+// PrunePlan is what a prune would do. It is made and executed under the same
+// exclusive lock.
+type PrunePlan struct {
+	PruneFacts
 
 	opts    PruneOptions
 	lock    *Lock // nil if it is for looking only

@@ -37,7 +37,7 @@ func (s *stress) prune() {
 	plan, result, err := tryPrune(s.Context(), r, o)
 	s.must(err)
 	if plan.Used.Count != len(want) || result.Deleted != plan.Delete || len(result.Refused) > 0 {
-		s.failf("%d blobs are needed; plan %+v, result %+v", len(want), plan, result)
+		s.failf("%d blobs are needed; plan %+v, result %+v", len(want), plan.PruneFacts, result)
 	}
 	var copies, packs int
 	listed := make(map[storage.ID]bool)
@@ -64,7 +64,7 @@ func (s *stress) prune() {
 		s.count("prune that deletes later")
 	}
 	if again, _, err := tryPrune(s.Context(), r, o); err != nil || again.Repack.Count > 0 && o.MaxRepack == 0 {
-		s.failf("a second prune: %+v, %v", again, err)
+		s.failf("a second prune: %v, %v", again.Repack, err)
 	}
 }
 
