@@ -7,7 +7,6 @@ import "jetsam/blob"
 type Set struct {
 	x    *Index
 	bits []uint64
-	len  int
 }
 
 // NewSet returns an empty set of the Index's blobs.
@@ -23,7 +22,6 @@ func (s *Set) Add(h blob.Handle) (added, listed bool) {
 		return false, listed
 	}
 	s.bits[word] |= bit
-	s.len++
 	return true, true
 }
 
@@ -32,9 +30,6 @@ func (s *Set) Has(h blob.Handle) bool {
 	word, bit, listed := s.place(h)
 	return listed && s.bits[word]&bit != 0
 }
-
-// Len returns how many blobs are in the set.
-func (s *Set) Len() int { return s.len }
 
 // place returns where the blob's bit is: that of the copy that was added last.
 func (s *Set) place(h blob.Handle) (word uint32, bit uint64, listed bool) {
