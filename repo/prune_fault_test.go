@@ -219,6 +219,12 @@ func (u *untidy) lie(t *testing.T, plan storagetest.Injection, grace time.Durati
 	return liar.Calls()
 }
 
+// A list that names index files twice does not make one take its own place.
+func TestPruneOfAListThatRepeats(t *testing.T) {
+	u := newUntidy(t, newRand(t))
+	u.lie(t, storagetest.Injection{Call: storagetest.Call{Op: storagetest.OpList, Kind: storage.Index}, N: 1, Always: true, Fault: storagetest.Repeats}, 0)
+}
+
 // TestCrashStatesOfAPrune looks at what a power cut leaves after each step of prunes.
 func TestCrashStatesOfAPrune(t *testing.T) {
 	limit, wanted := 4, 60

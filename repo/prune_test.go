@@ -394,6 +394,51 @@ func TestPruneOfDamagedPacks(t *testing.T) {
 	wantTidy(t, r)
 }
 
+// A blob that is damaged in one of the packs that go is copied out of another.
+func TestPruneCopiesFromASoundPack(t *testing.T) {
+	rng := newRand(t)
+	for i := range 2 {
+		r, be := faultyRepo(t, repotest.Options())
+		keep := randomBytes(rng, 1_000)
+		first, _ := backup(t, r, files{"f": {keep, randomBytes(rng, 50_000)}})
+		if _, err := storeAgain(t, r, keep, randomBytes(rng, 50_000)); err != nil {
+			t.Fatal(err)
+		}
+		last, _ := backup(t, r, files{"f": {keep}})
+		for sn, err := range r.Snapshots(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sn.ID() != last.ID() {
+				forget(t, r, sn)
+			}
+		}
+		var copies []storage.File
+		for h, l := range loadIndex(t, r).All() {
+			if h == dataHandle(keep) {
+				copies = append(copies, storage.File{Kind: storage.Pack, ID: l.Pack})
+			}
+		}
+		if len(copies) != 2 {
+			t.Fatalf("%d copies after %v", len(copies), first.ID())
+		}
+		data := bytes.Clone(loadFile(t, be, copies[i]))
+		for h, l := range loadIndex(t, r).All() {
+			if h == dataHandle(keep) && l.Pack == copies[i].ID {
+				data[l.Offset+20] ^= 1
+			}
+		}
+		if err := errors.Join(be.Remove(t.Context(), copies[i]), be.Save(t.Context(), copies[i], data)); err != nil {
+			t.Fatal(err)
+		}
+		prune(t, r, thorough(t))
+		wantTidy(t, r)
+		if !equalFiles(files{"f": {keep}}, readFiles(t, r, last)) {
+			t.Error("the snapshot reads otherwise")
+		}
+	}
+}
+
 // storeAgain stores blobs that the index lists already.
 func storeAgain(t testing.TB, r *repo.Repo, contents ...[]byte) (storage.ID, error) {
 	t.Helper()
