@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"jetsam/blob"
 	"jetsam/pack"
@@ -26,11 +27,19 @@ type Pack struct {
 	Blobs []pack.Blob // in order of their offsets
 }
 
+// Unused says which packs nothing needed any more at a time. They are listed no
+// more, and can be deleted once whoever was at work then has ended.
+type Unused struct {
+	Since time.Time
+	Packs []storage.ID
+}
+
 // File is the content of an index file.
 type File struct {
 	Packs      []Pack
 	Supersedes []storage.ID // older index files, whose place it takes
-	Unknown    bool         // it has fields that are not known here, and that another encoding would lack
+	Unused     []Unused
+	Unknown    bool // it has fields that are not known here, and that another encoding would lack
 }
 
 // Encode returns the content of an index file that lists packs:
@@ -60,6 +69,30 @@ func Encode(packs []Pack, supersedes ...storage.ID) ([]byte, error) {
 	return append(dst, `]}`...), nil
 }
 
+// EncodeUnused returns the content of an index file that lists no packs, but those
+// that nothing needs any more, by when that was noticed:
+//
+//	{"packs":[],"unused":[{"since":"2026-11-22T10:00:00Z","packs":["<pack>",…]}]}
+//
+// without the white space.
+func EncodeUnused(unused []Unused) ([]byte, error) {
+	dst := []byte(`{"packs":[],"unused":[`)
+	for i, u := range unused {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		since, err := u.Since.UTC().MarshalText()
+		if err != nil {
+			return nil, fmt.Errorf("encode index: %w", err)
+		}
+		dst = append(dst, `{"since":"`...)
+		dst = append(dst, since...)
+		dst = append(dst, `","packs":`...)
+		dst = append(appendIDs(dst, u.Packs), '}')
+	}
+	return append(dst, `]}`...), nil
+}
+
 // encodedSize returns about how long the encoded packs are.
 func encodedSize(packs []Pack, supersedes []storage.ID) int {
 	const perFile, perPack, perBlob, perName = 32, 96, 170, 67
@@ -74,8 +107,13 @@ func appendSupersedes(dst []byte, supersedes []storage.ID) []byte {
 	if len(supersedes) == 0 {
 		return dst
 	}
-	dst = append(dst, `"supersedes":[`...)
-	for i, id := range supersedes {
+	dst = append(dst, `"supersedes":`...)
+	return append(appendIDs(dst, supersedes), ',')
+}
+
+func appendIDs(dst []byte, ids []storage.ID) []byte {
+	dst = append(dst, '[')
+	for i, id := range ids {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -83,7 +121,7 @@ func appendSupersedes(dst []byte, supersedes []storage.ID) []byte {
 		dst, _ = id.AppendText(dst) // never fails
 		dst = append(dst, '"')
 	}
-	return append(dst, `],`...)
+	return append(dst, ']')
 }
 
 func appendPack(dst []byte, p Pack) ([]byte, error) {
@@ -162,7 +200,12 @@ func decodeFile(s *scanner) *File {
 			s.array(func() { f.Packs = append(f.Packs, decodePack(s)) })
 		case "supersedes":
 			seen.once(s, 1)
-			decodeSupersedes(s, f)
+			if !s.null() { // which old writers gave
+				f.Supersedes = decodeIDs(s)
+			}
+		case "unused":
+			seen.once(s, 2)
+			s.array(func() { f.Unused = append(f.Unused, decodeUnused(s)) })
 		default:
 			s.skip()
 		}
@@ -172,16 +215,32 @@ func decodeFile(s *scanner) *File {
 	return f
 }
 
-// decodeSupersedes reads the list, which old writers also gave as null.
-func decodeSupersedes(s *scanner, f *File) {
-	if s.null() {
-		return
-	}
+func decodeIDs(s *scanner) (ids []storage.ID) {
 	s.array(func() {
 		var id storage.ID
 		s.text(&id)
-		f.Supersedes = append(f.Supersedes, id)
+		ids = append(ids, id)
 	})
+	return ids
+}
+
+func decodeUnused(s *scanner) Unused {
+	var u Unused
+	var seen fields
+	s.object(func(key []byte) {
+		switch string(key) {
+		case "since":
+			seen.once(s, 0)
+			s.text(&u.Since)
+		case "packs":
+			seen.once(s, 1)
+			u.Packs = decodeIDs(s)
+		default:
+			s.skip()
+		}
+	})
+	seen.require(s, 2, "since and packs of what is unused")
+	return u
 }
 
 func decodePack(s *scanner) Pack {

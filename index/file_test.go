@@ -23,6 +23,12 @@ import (
 type fileJSON struct {
 	Supersedes []storage.ID `json:"supersedes,omitempty"`
 	Packs      []packJSON   `json:"packs"`
+	Unused     []unusedJSON `json:"unused,omitempty"`
+}
+
+type unusedJSON struct {
+	Since time.Time    `json:"since"`
+	Packs []storage.ID `json:"packs"`
 }
 
 type packJSON struct {
@@ -40,6 +46,9 @@ type blobJSON struct {
 
 func toJSON(f *File) fileJSON {
 	doc := fileJSON{Supersedes: f.Supersedes}
+	for _, u := range f.Unused {
+		doc.Unused = append(doc.Unused, unusedJSON(u))
+	}
 	for _, p := range f.Packs {
 		out := packJSON{ID: p.ID}
 		for _, b := range p.Blobs {
@@ -77,6 +86,39 @@ func TestEncodeEqualsEncodingJSON(t *testing.T) {
 		if diff := cmp.Diff(f, back); diff != "" {
 			t.Errorf("Decode (-want +got):\n%s", diff)
 		}
+	}
+}
+
+func TestEncodeUnusedEqualsEncodingJSON(t *testing.T) {
+	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	for _, unused := range [][]Unused{
+		{{at, []storage.ID{packID(1)}}},
+		{{at, []storage.ID{packID(1), packID(2)}}, {at.Add(time.Hour), []storage.ID{packID(3)}}},
+	} {
+		f := &File{Unused: unused}
+		got, err := EncodeUnused(unused)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc := toJSON(f)
+		doc.Packs = []packJSON{}
+		want, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Errorf("EncodeUnused differs from encoding/json:\n got %s\nwant %s", got, want)
+		}
+		back, err := Decode(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(f, back); diff != "" {
+			t.Errorf("Decode (-want +got):\n%s", diff)
+		}
+	}
+	if text, err := EncodeUnused([]Unused{{time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC), nil}}); err == nil {
+		t.Errorf("a time that cannot be read back is written: %s", text)
 	}
 }
 
@@ -227,6 +269,11 @@ func TestDecodeRefuses(t *testing.T) {
 		{"unknown value is open", `{"packs":[],"x":[[[`, ""},
 		{"control character", "{\"packs\":[],\"x\n\":1}", ""},
 		{"broken escape", `{"packs":[],"\x":1}`, ""},
+		{"unused without a time", `{"packs":[],"unused":[{"packs":[]}]}`, "lacks since"},
+		{"unused without packs", `{"packs":[],"unused":[{"since":"2026-11-22T10:00:00Z"}]}`, "lacks since"},
+		{"unused since ever", `{"packs":[],"unused":[{"since":"ever","packs":[]}]}`, "ever"},
+		{"unused twice", `{"packs":[],"unused":[],"unused":[]}`, "twice"},
+		{"unused null", `{"packs":[],"unused":null}`, "expected"},
 		{"byte order mark", "\ufeff" + `{"packs":[]}`, "expected"},
 	}
 	for _, tt := range tests {
@@ -253,6 +300,19 @@ func oracle(data []byte) (doc fileJSON, err error) {
 	if list, ok := file["supersedes"]; ok {
 		if err := json.Unmarshal(list, &doc.Supersedes); err != nil {
 			return doc, err
+		}
+	}
+	if list, ok := file["unused"]; ok {
+		var unused []map[string]json.RawMessage
+		if err := json.Unmarshal(list, &unused); err != nil {
+			return doc, err
+		}
+		for _, fields := range unused {
+			var u unusedJSON
+			if err := errors.Join(json.Unmarshal(fields["since"], &u.Since), json.Unmarshal(fields["packs"], &u.Packs)); err != nil {
+				return doc, err
+			}
+			doc.Unused = append(doc.Unused, u)
 		}
 	}
 	for _, fields := range packs {
@@ -296,6 +356,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(doc)
 	f.Add([]byte(`{"supersedes":["` + idA + `"],"packs":[]}`))
+	f.Add([]byte(`{"packs":[],"unused":[{"since":"2026-11-22T10:00:00Z","packs":["` + idA + `"]}]}`))
 	f.Add([]byte(`{"x":[1,{"y":"\u0000"}],"packs":[ {"blobs":[], "id":"` + idA + `"} ]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := Decode(data)
@@ -320,7 +381,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("cannot read back: %v", err)
 		}
-		got.Unknown = false
+		got.Unknown, got.Unused = false, nil // Encode lists packs only
 		if diff := cmp.Diff(got, again, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("reads back otherwise (-want +got):\n%s", diff)
 		}

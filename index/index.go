@@ -233,22 +233,31 @@ func (x *Index) location(e *entry) Location {
 func (x *Index) at(i uint32) *entry { return &x.pages[i>>pageBits][i&(pageSize-1)] }
 
 // find returns the entry of h that was added last, or nil.
-func (x *Index) find(h blob.Handle) *entry {
-	return x.search(x.buckets[x.bucket(&h.ID)], h)
+func (x *Index) find(h blob.Handle) *entry { return x.entry(x.search(x.first(h), h)) }
+
+func (x *Index) nextOf(e *entry, h blob.Handle) *entry { return x.entry(x.search(e.next, h)) }
+
+// first returns where the bucket of h begins: a number plus 1.
+func (x *Index) first(h blob.Handle) uint32 { return x.buckets[x.bucket(&h.ID)] }
+
+// entry returns entry number next-1; nil if next is 0.
+func (x *Index) entry(next uint32) *entry {
+	if next == 0 {
+		return nil
+	}
+	return x.at(next - 1)
 }
 
-func (x *Index) nextOf(e *entry, h blob.Handle) *entry { return x.search(e.next, h) }
-
-// search looks for h along a bucket.
-func (x *Index) search(next uint32, h blob.Handle) *entry {
+// search looks for h along a bucket, and returns its number plus 1, or 0.
+func (x *Index) search(next uint32, h blob.Handle) uint32 {
 	for next != 0 {
 		e := x.at(next - 1)
 		if e.is(h) {
-			return e
+			break
 		}
 		next = e.next
 	}
-	return nil
+	return next
 }
 
 // bucket returns the number of the bucket of an ID. The hash is keyed: whoever

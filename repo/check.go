@@ -94,10 +94,17 @@ type checker struct {
 	report   *Report
 
 	index *index.Index
-	packs []storage.Info        // that the index lists and that are there
+	packs []storage.Info // that the index lists and that are there
+	marks []marks
 	bad   map[blobCopy]struct{} // copies of blobs that cannot be read
 	trees map[blob.ID]losses    // what is lost in each tree that was seen
 	open  int                   // bytes of names beside the way from the root to the tree at hand
+}
+
+// marks is what an index file says of packs that nothing needs.
+type marks struct {
+	file   storage.File
+	unused []index.Unused
 }
 
 // blobCopy names a copy of a blob.
@@ -171,6 +178,9 @@ func (c *checker) checkIndex(ctx context.Context) error {
 
 // addIndexFile looks at what one index file says of each pack.
 func (c *checker) addIndexFile(f storage.File, content *index.File) {
+	if len(content.Unused) > 0 {
+		c.marks = append(c.marks, marks{f, content.Unused})
+	}
 	for _, p := range content.Packs {
 		known, twice := c.index.Pack(p.ID)
 		packFile := storage.File{Kind: storage.Pack, ID: p.ID}
@@ -238,12 +248,33 @@ func (c *checker) checkPackList(ctx context.Context) error {
 		listed[id] = struct{}{}
 	}
 	c.report.Packs = len(listed)
+	c.checkMarks(sizes, listed)
 	for id := range sizes {
 		if _, ok := listed[id]; !ok {
 			c.report.note(storage.File{Kind: storage.Pack, ID: id}, errors.New("not listed by any index file: unused, or an index file is lost"))
 		}
 	}
 	return nil
+}
+
+// checkMarks notes how many packs were found unused by a prune, and takes them out
+// of sizes.
+func (c *checker) checkMarks(sizes map[storage.ID]int64, listed map[storage.ID]struct{}) {
+	for _, m := range c.marks {
+		var n int
+		for _, u := range m.unused {
+			for _, id := range u.Packs {
+				_, there := sizes[id]
+				if _, again := listed[id]; there && !again {
+					delete(sizes, id)
+					n++
+				}
+			}
+		}
+		if n > 0 {
+			c.report.note(m.file, fmt.Errorf("%d packs are unused, and will be deleted by a later prune", n))
+		}
+	}
 }
 
 // loseBehind marks the blobs that do not end within the first size bytes of a

@@ -54,6 +54,9 @@ func (w *Writer) save(ctx context.Context, f storage.File, data []byte) error {
 	if err := w.repo.be.Save(ctx, f, data); err != nil { // which names the file
 		return err
 	}
+	if w.careful {
+		return w.repo.readBack(ctx, f, len(data))
+	}
 	return w.repo.stored(ctx, f, len(data))
 }
 
@@ -64,6 +67,7 @@ func (w *Writer) listPack(p index.Pack, size int) (due []index.Pack) {
 	defer w.mu.Unlock()
 	w.stats.Packs++
 	w.stats.Written += uint64(size)
+	w.own[p.ID] = struct{}{}
 	w.unindexed = append(w.unindexed, p)
 	w.blobs += len(p.Blobs)
 	if w.blobs < indexBlobs && w.repo.now().Sub(w.indexed) < indexInterval {
@@ -141,7 +145,7 @@ func (w *Writer) removeIndex(ctx context.Context, id storage.ID) error {
 	}
 	err := w.repo.be.Remove(ctx, storage.File{Kind: storage.Index, ID: id})
 	switch {
-	case errors.Is(err, storage.ErrReadOnly):
+	case refused(err):
 		return errBusy
 	case err != nil && !errors.Is(err, storage.ErrNotExist):
 		return err // which names the file
@@ -237,6 +241,9 @@ func (w *Writer) commit(ctx context.Context, s *snapshot.Snapshot) (storage.ID, 
 	}
 	// A lock that was removed by force did not keep others from deleting what
 	// this snapshot is made of.
+	if err := w.whole(ctx, s.Tree); err != nil {
+		return storage.ID{}, err
+	}
 	if err := w.lock.confirm(ctx); err != nil {
 		return storage.ID{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -53,6 +54,7 @@ type history struct {
 	wrap     func(storage.Backend) storage.Backend // set if the code is to be broken
 	uploads  int                                   // at the same time
 	size     int                                   // of each backup: 1 is small
+	left     []string                              // harmless notes of what a backup does not tidy up
 	be       storage.Backend
 	r        *repo.Repo
 	rng      *rand.Rand
@@ -416,7 +418,7 @@ func (h *history) judgeRepo(ctx context.Context, r *repo.Repo, p promises) error
 	if err := compare(ctx, r, id, next); err != nil {
 		return fmt.Errorf("next backup: %w", err)
 	}
-	return checkClean(ctx, r, "unused")
+	return checkClean(ctx, r, append(h.left, "unused")...)
 }
 
 // checkClean wants nothing that is worse than unused, or than what else is harmless.
@@ -655,6 +657,24 @@ func (l *late) Stat(ctx context.Context, f storage.File) (storage.Info, error) {
 		}
 	}
 	return l.Backend.Stat(ctx, f)
+}
+
+func (l *late) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
+	return func(yield func(storage.Info, error) bool) {
+		for info, err := range l.Backend.List(ctx, k) {
+			if !yield(info, err) {
+				return
+			}
+		}
+		l.mu.Lock()
+		held := slices.Clone(l.held)
+		l.mu.Unlock()
+		for _, h := range held {
+			if h.file.Kind == k && !yield(storage.Info{File: h.file, Size: int64(len(h.data))}, nil) {
+				return
+			}
+		}
+	}
 }
 
 // TestCrashStatesNeedTheOrder swaps two steps of the order in which things become

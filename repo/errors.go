@@ -42,3 +42,9 @@ func loadError(f storage.File, err error) error {
 	}
 	return fmt.Errorf("load %v: %w", f, err)
 }
+
+// refused reports whether the storage does not let a file be deleted: trying again
+// does not help, or not soon.
+func refused(err error) bool {
+	return errors.Is(err, storage.ErrReadOnly) || errors.Is(err, storage.ErrRetained)
+}

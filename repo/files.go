@@ -39,6 +39,8 @@ func maxStored(k storage.Kind) int64 {
 		return maxLockFile
 	case storage.Index:
 		return maxIndexFile
+	case storage.Pack:
+		return maxPackRead
 	default:
 		return maxFile
 	}

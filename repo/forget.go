@@ -40,7 +40,11 @@ func (r *Repo) Forget(ctx context.Context, ids []storage.ID) (forgotten []storag
 }
 
 func (r *Repo) forget(ctx context.Context, id storage.ID) error {
-	f := storage.File{Kind: storage.Snapshot, ID: id}
+	return r.remove(ctx, storage.File{Kind: storage.Snapshot, ID: id})
+}
+
+// remove removes f, and looks that it is gone.
+func (r *Repo) remove(ctx context.Context, f storage.File) error {
 	if err := r.be.Remove(ctx, f); err != nil && !errors.Is(err, storage.ErrNotExist) {
 		return err // which names the file
 	}

@@ -148,7 +148,7 @@ func (r *Repo) readPile(ctx context.Context, infos []storage.Info) ([]indexFile,
 			if f.bad != nil && !lost(f.bad) {
 				return nil, f.bad
 			}
-			if f.bad != nil || f.Unknown || len(f.Packs) == 0 || !listed.add(f) {
+			if f.bad != nil || f.Unknown || len(f.Packs) == 0 || len(f.Unused) > 0 || !listed.add(f) {
 				odd[f.id] = struct{}{}
 			}
 			files = append(files, f)

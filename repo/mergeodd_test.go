@@ -70,6 +70,9 @@ func TestMergeLeavesOddFiles(t *testing.T) {
 		{"without packs", func(h *crafter) { h.storeJSON(storage.Index, `{"packs":[]}`) }},
 		{"pack without blobs", func(h *crafter) { h.storeJSON(storage.Index, `{"packs":[{"id":"%v","blobs":[]}]}`, packOf(1)) }},
 		{"field beside the packs", func(h *crafter) { h.storeJSON(storage.Index, `{"packs":[{%s}],"packs_to_delete":[]}`, entry(1)) }},
+		{"unused packs beside the packs", func(h *crafter) {
+			h.storeJSON(storage.Index, `{"packs":[{%s}],"unused":[{"since":"2026-11-22T10:00:00Z","packs":["%v"]}]}`, entry(1), packOf(2))
+		}},
 		{"field of a pack", func(h *crafter) { h.storeJSON(storage.Index, `{"packs":[{%s,"size":1}]}`, entry(1)) }},
 		{"pack twice, otherwise", func(h *crafter) {
 			h.storeJSON(storage.Index, `{"packs":[{%s},{"id":"%v","blobs":[{"id":"%v","type":"data","offset":0,"length":34}]}]}`, entry(1), packOf(1), blob.Sum(nil))

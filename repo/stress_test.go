@@ -153,6 +153,10 @@ func (s *stress) step() {
 		{"locks", 2, s.locks},
 		{"sleep", 1, s.sleep},
 		{"forget", 1, s.forget},
+		{"prune", 3, s.prune},
+		{"crash in a prune", 3, s.crashInPrune},
+		{"fault in a prune", 3, s.faultInPrune},
+		{"prune beside a writer", 2, s.pruneBesideWriter},
 		{"damage", 5, s.damage},
 	}
 	var all int

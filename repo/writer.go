@@ -45,6 +45,7 @@ type Writer struct {
 	lock    *Lock
 	ownLock bool
 	kept    func() error // whether the packs that the index lists are kept by the lock
+	careful bool         // packs are read back: what they hold will be removed elsewhere
 
 	ctx     context.Context // ends when the lock is lost, or saving failed
 	cancel  context.CancelCauseFunc
@@ -62,6 +63,7 @@ type Writer struct {
 	unindexed []index.Pack
 	blobs     int // in unindexed
 	indexed   time.Time
+	own       map[storage.ID]struct{} // packs that were stored
 	stats     WriteStats
 }
 
@@ -187,6 +189,7 @@ func (w *Writer) start(ctx context.Context) {
 	}
 	w.buffers = make(chan []byte, w.repo.opts.Uploads+openPacks)
 	w.indexed = w.repo.now()
+	w.own = make(map[storage.ID]struct{})
 }
 
 // Reader returns the Reader that the Writer adds to.

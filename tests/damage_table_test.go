@@ -190,7 +190,7 @@ var damageGroups = []damageGroup{
 			{name: "data: a bit flipped in the header", do: func(x *exhibit) { x.edit(x.data, flipAt(-50)) }, file: (*exhibit).dataFile, plain: 1, full: 1, advice: headerAdvice},
 			{name: "data: a bit flipped in the header's length", do: func(x *exhibit) { x.edit(x.data, flipAt(-2)) }, file: (*exhibit).dataFile, plain: 1, full: 1, advice: headerAdvice},
 			{name: "data: two packs swapped", do: func(x *exhibit) { x.swap(storage.Pack) }, file: (*exhibit).dataFile, plain: 1, full: 1, before: 1, advice: "Both are refused. Rename them by the SHA-256 of what is in them."},
-			{name: "data: garbage beside the good packs", do: func(x *exhibit) { x.garbage(storage.Pack) }, advice: "Nothing; it is noted as unused, and `restic prune` removes it."},
+			{name: "data: garbage beside the good packs", do: func(x *exhibit) { x.garbage(storage.Pack) }, advice: "Nothing; it is noted as unused, and `jetsam prune` removes it."},
 			{name: "data: a file with another name", do: func(x *exhibit) { x.foreign() }, advice: "Nothing; it is none of the repository's."},
 		},
 	)},

@@ -171,6 +171,21 @@ func TestFormatIndex(t *testing.T) {
 	}
 }
 
+func TestFormatUnused(t *testing.T) {
+	text := exampleLine(t, "unused packs")
+	f, err := index.Decode([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := index.EncodeUnused(f.Unused)
+	if err != nil || string(again) != text {
+		t.Errorf("encoded again it is %s, %v", again, err)
+	}
+	if len(f.Unused) != 1 || f.Unused[0].Packs[0].String() != exampleLine(t, "pack ID") || f.Unknown {
+		t.Errorf("it says %+v", f)
+	}
+}
+
 func TestFormatTree(t *testing.T) {
 	for _, name := range []string{"tree", "empty tree"} {
 		text := doctest.Example(t, formatPage, name)
@@ -212,7 +227,7 @@ func TestFormatSnapshot(t *testing.T) {
 func TestFormatExamplesAreAllExecuted(t *testing.T) {
 	executed := []string{
 		"master key", "sealed text", "sealed nothing", "key file", "user key", "config", "sealed file", "sealed file ID", "lock",
-		"pack", "pack header", "pack ID", "index", "merged index", "tree", "tree ID", "empty tree", "snapshot",
+		"pack", "pack header", "pack ID", "index", "merged index", "unused packs", "tree", "tree ID", "empty tree", "snapshot",
 	}
 	names := doctest.Names(t, formatPage)
 	slices.Sort(names)

@@ -87,7 +87,7 @@ func merging() []mutant {
 		{
 			promise: "where nothing can be removed, that is no reason to warn",
 			file:    "repo/commit.go",
-			old:     "case errors.Is(err, storage.ErrReadOnly):\n\t\treturn errBusy",
+			old:     "case refused(err):\n\t\treturn errBusy",
 			new:     "case false:\n\t\treturn errBusy",
 			pkg:     inRepo, run: "^TestMergeWhereNothingCanBeRemoved$",
 		},

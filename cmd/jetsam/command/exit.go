@@ -139,6 +139,7 @@ func sentinelEnding(err error) ending {
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository, or at what its server lets this user do; readers can do with --no-lock"}},
 		{storage.ErrUnreachable, ending{exitStorage, "see that --repo names the right place, that its server runs, and that nothing is in the way; then run the command again: the repository is consistent"}},
 		{storage.ErrRetained, ending{exitStorage, "the storage keeps it until that time; run the command again then"}},
+		{repo.ErrNoSnapshots, ending{exitFailed, "nothing was removed; if everything shall go, add --unsafe-allow-remove-all"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
 		{jetstream.ErrProtocol, ending{exitUnreachable, "check that --server or --context names the port for clients of a NATS server, and who runs it"}},

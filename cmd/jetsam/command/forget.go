@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -93,6 +94,9 @@ func (r *forgotReport) text(o *output) {
 	o.printf("%s %sforgotten%s\n", plural(r.Forgotten, "snapshot"), would, kept)
 }
 
+// pruneHeading is that of forget's flags about pruning.
+const pruneHeading = "Pruning"
+
 func (p *program) forgetCommand() *cli.Command {
 	var flags []cli.Flag
 	for _, f := range []struct{ name, alias, usage string }{
@@ -121,12 +125,14 @@ func (p *program) forgetCommand() *cli.Command {
 		&cli.StringFlag{Name: "group-by", Usage: "apply the policy to each group by itself: `host,account,paths,tags`", Value: "host,paths"},
 		&cli.BoolFlag{Name: "unsafe-allow-remove-all", DisableDefaultText: true, Usage: "let a policy forget all snapshots of a group"},
 		&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Aliases: []string{"n"}, Usage: "say what would be forgotten and what kept, and why, and stop there"},
+		&cli.BoolFlag{Name: "prune", Category: pruneHeading, DisableDefaultText: true, Usage: "then remove what no snapshot needs, as jetsam prune does"},
 	)
+	flags = append(flags, pruneFlags(pruneHeading)...)
 	return p.command(scheduled|needsRepository|needsSnapshots, &cli.Command{
 		Name:      "forget",
 		Usage:     "remove snapshots: those that a policy does not keep, or those that are named",
 		ArgsUsage: "[SNAPSHOT…]",
-		Description: "What only forgotten snapshots need stays stored until the repository is pruned. Snapshots with the tag `protected` are never forgotten.\n" +
+		Description: "What only forgotten snapshots need stays stored until the repository is pruned (`--prune`, `jetsam prune`). Snapshots with the tag `protected` are never forgotten.\n" +
 			"A policy applies to each group of snapshots by itself: to those of the same host and paths, unless --group-by says otherwise.",
 		Flags:  flags,
 		Action: p.forget,
@@ -186,7 +192,20 @@ func (p *program) forget(c *cli.Context) error {
 	case c.NArg() == 0 && policy.Empty():
 		return usagef("say what to keep, with --keep-daily 7 for example, or name the snapshots to forget")
 	}
-	return p.reading(c, func(ctx context.Context, r *repo.Repo) error {
+	prune, err := pruneOptions(c)
+	if err != nil {
+		return err
+	}
+	for _, f := range pruneFlags("") {
+		if name := f.Names()[0]; c.IsSet(name) && !c.Bool("prune") {
+			return usagef("--%s is for --prune", name)
+		}
+	}
+	locked := p.reading
+	if c.Bool("prune") && !(c.Bool("dry-run") && c.Bool("no-lock")) {
+		locked = p.alone
+	}
+	return locked(c, func(ctx context.Context, r *repo.Repo) error {
 		chosen, err := p.chosenSnapshots(ctx, c, r)
 		if err != nil {
 			return err
@@ -200,8 +219,28 @@ func (p *program) forget(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return p.runForget(ctx, r, plan)
+		err = p.runForget(ctx, r, plan)
+		var partial *partialError
+		if !c.Bool("prune") || err != nil && !errors.As(err, &partial) {
+			return err
+		}
+		if pruneErr := p.pruneAfter(ctx, r, plan, prune); pruneErr != nil {
+			return pruneErr // what could not be forgotten was warned of
+		}
+		return err
 	})
+}
+
+// pruneAfter prunes when snapshots were forgotten.
+func (p *program) pruneAfter(ctx context.Context, r *repo.Repo, plan *forgetPlan, o repo.PruneOptions) error {
+	if !p.out.json {
+		p.out.printf("\n")
+	}
+	if plan.dry {
+		o.Without = plan.forget
+		return p.showPrune(ctx, r, o)
+	}
+	return p.runPrune(ctx, r, o)
 }
 
 // forgetPlan says what becomes of each snapshot.
