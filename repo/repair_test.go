@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -420,4 +422,85 @@ func listedBlobs(t testing.TB, be storage.Backend) (out []string) {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// hiding is a place whose list lacks a pack that is there.
+type hiding struct {
+	storage.Backend
+	id storage.ID
+}
+
+func (h hiding) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
+	return func(yield func(storage.Info, error) bool) {
+		for info, err := range h.Backend.List(ctx, k) {
+			if info.File.ID != h.id && !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestRepairIndexOfShortList: a list that lacks a pack is no proof that it is gone.
+func TestRepairIndexOfShortList(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	done, err := repotest.Open(t, hiding{be, x.packOf(t, 1).ID}).RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil)
+	if err != nil || done.Needed() {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
+// TestRepairIndexOfUnreadable: an index file that cannot be read just now may be read another time.
+func TestRepairIndexOfUnreadable(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	r := repotest.Open(t, be)
+	f := storage.File{Kind: storage.Index, ID: ids(t, be, storage.Index)[1]}
+	fault := errors.New("the disk is busy")
+	be.Before = func(op storagetest.Op, of storage.File) error {
+		if op == storagetest.OpLoad && of == f {
+			return fault
+		}
+		return nil
+	}
+	if done, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); !errors.Is(err, fault) {
+		t.Errorf("%+v, %v, want the fault", done, err)
+	}
+	be.Before = nil
+	if _, err := be.Stat(t.Context(), f); err != nil {
+		t.Errorf("the index file: %v", err)
+	}
+}
+
+// TestRepairsKeepTheOrder: what is new is stored before what is old is removed: packs, index files, old index files, damaged packs.
+func TestRepairsKeepTheOrder(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	edit(t, be, x.packOf(t, 1), flipLast)
+	edit(t, be, storage.File{Kind: storage.Index, ID: x.indexOf(t, 0)}, flipFirst)
+	r := repotest.Open(t, be)
+	var steps []string
+	var mu sync.Mutex
+	be.Before = func(op storagetest.Op, f storage.File) error {
+		mu.Lock()
+		defer mu.Unlock()
+		step := fmt.Sprint(op, " ", f.Kind)
+		if changes := op == storagetest.OpSave || op == storagetest.OpRemove; changes && f.Kind != storage.Lock && (len(steps) == 0 || steps[len(steps)-1] != step) {
+			steps = append(steps, step)
+		}
+		return nil
+	}
+	if _, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"save index", "remove index"}; !slices.Equal(steps, want) {
+		t.Errorf("repair index did %q, want %q", steps, want)
+	}
+	steps = nil
+	if _, err := r.RepairPacks(t.Context(), repo.RepairPacksOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"save pack", "save index", "remove index", "remove pack"}; !slices.Equal(steps, want) {
+		t.Errorf("repair packs did %q, want %q", steps, want)
+	}
 }
