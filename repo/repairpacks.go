@@ -173,10 +173,15 @@ func (x *packsRepair) examine(ctx context.Context, id storage.ID, why error) err
 	if err := storage.Cancelled(ctx); err != nil {
 		return err
 	}
-	if _, listed := x.check.index.Pack(id); !listed && why == nil {
-		if why = err; err == nil {
-			why = x.hashError(ctx, info)
-		}
+	_, listed := x.check.index.Pack(id)
+	switch {
+	case listed || why != nil:
+	case gone:
+		return fmt.Errorf("%v: %w, and no index file lists it", f, storage.ErrNotExist)
+	case err != nil:
+		why = err
+	default:
+		why = x.hashError(ctx, info)
 	}
 	if why == nil {
 		x.out.Sound = append(x.out.Sound, id)

@@ -588,6 +588,7 @@ func TestSalvage(t *testing.T) {
 			w.salvages(t, p, in, lost)
 		})
 	}
+	t.Run("repair", func(t *testing.T) { w.repairs(t, injuries()) })
 }
 
 // refuses restores without SkipDamaged: the injured one is left out, named, and nothing of it is on the server.
