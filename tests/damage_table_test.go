@@ -717,6 +717,9 @@ func (c damageCase) heal(x *exhibit, dst *source) string {
 	if code, out := x.try("check", "--read-data"); code != 0 || strings.Contains(out, "damage:") {
 		x.t.Errorf("it is not mended: jetsam check --read-data: exit code %d\n%s", code, out)
 	}
+	if proof() {
+		restic(x.t, x.dir, "check", "--read-data")
+	}
 	found := x.restoreAny(dst, "latest", "BAD", "GOOD")
 	command{repo: x.dir}.run(x.t, 0, "backup", "--all", "--server", x.src.URL())
 	if again := x.restore(dst, "latest", "BAD", "GOOD"); again != "0: all" {

@@ -202,3 +202,51 @@ func TestBackupAfterRepair(t *testing.T) {
 		emptyServer(t, dst)
 	}
 }
+
+// killRepairs kills repairs of a damaged repository at random moments. Whoever runs them again needs nobody's help, and loses nothing more.
+func (w *ward) killRepairs(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	p := w.admit(t)
+	groups, blobs := p.groups(t, "ORDERS")
+	p.rot(t, data(blobs[1][0]))
+	p.rot(t, data(p.node(t, "SHELVES", "messages", "#0", "#0", "chunks.json").Content[0]))
+	indexes, err := filepath.Glob(filepath.Join(p.dir, "index", "*"))
+	must(t, err)
+	must(t, os.Remove(indexes[0]))
+
+	repairs := [][]string{{"repair", "index", "--read-all-packs"}, {"repair", "packs", "--read-data", "--no-keep"}, {"repair", "snapshots", "--forget"}}
+	c := command{repo: p.dir}
+	c.run(t, 0, "version") // builds it
+	began := time.Now()
+	c.run(t, 0, "version")
+	most := int64(10 * time.Since(began)) // about what a repair takes
+	for i := range kills(t) / 3 {
+		for _, args := range repairs {
+			cmd := c.prepare(t, args...)
+			must(t, cmd.Start())
+			after := time.Duration(r.Int64N(most))
+			time.Sleep(after)
+			must(t, cmd.Process.Kill())
+			_ = cmd.Wait() // killed, or done before the signal came
+			t.Logf("kill %d of %v after %v: %v", i, args, after, cmd.ProcessState)
+		}
+	}
+	c.run(t, 0, repairs[0]...)
+	packs := c.prepare(t, repairs[1]...)
+	out, _ := packs.CombinedOutput()
+	if code := packs.ProcessState.ExitCode(); code != 0 && code != 3 {
+		t.Fatalf("repair packs: exit code %d\n%s", code, out)
+	}
+	c.run(t, 0, repairs[2]...)
+	c.run(t, 0, "check", "--read-data")
+	restic(t, p.dir, "check", "--read-data")
+	dst := startServer(t, natsd.Options{})
+	c.run(t, 0, "restore", "latest", "--verify", "--server", dst.URL())
+	lost := restore.Loss{First: groups[1].First, Last: groups[1].Last, Messages: groups[1].Messages}
+	sameButLost(t, w.images["ORDERS"], lookAt(t, dst, "ORDERS"), &restore.DamageError{Lost: []restore.Loss{lost}, Messages: lost.Messages}, false)
+	for _, name := range []string{"SHELVES", "WHOLE"} {
+		sameImage(t, w.images[name], lookAt(t, dst, name))
+	}
+}

@@ -589,6 +589,7 @@ func TestSalvage(t *testing.T) {
 		})
 	}
 	t.Run("repair", func(t *testing.T) { w.repairs(t, injuries()) })
+	t.Run("killed-repairs", w.killRepairs)
 }
 
 // refuses restores without SkipDamaged: the injured one is left out, named, and nothing of it is on the server.
