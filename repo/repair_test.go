@@ -504,3 +504,27 @@ func TestRepairsKeepTheOrder(t *testing.T) {
 		t.Errorf("repair packs did %q, want %q", steps, want)
 	}
 }
+
+// TestRepairKeepsMisnamedSnapshots: a snapshot that is there under a wrong name is not removed, and its right name is told.
+func TestRepairKeepsMisnamedSnapshots(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	a, b := storage.File{Kind: storage.Snapshot, ID: x.snapshots[0]}, storage.File{Kind: storage.Snapshot, ID: x.snapshots[1]}
+	p, q := bytesOf(t, be, a), bytesOf(t, be, b)
+	edit(t, be, a, func([]byte) []byte { return q })
+	edit(t, be, b, func([]byte) []byte { return p })
+	edit(t, be, storage.File{Kind: storage.Snapshot, ID: x.snapshots[2]}, flipFirst)
+	_, all, err := repotest.Open(t, be).RepairSnapshots(t.Context(), repo.RepairSnapshotsOptions{Forget: true}, dropLost, nil)
+	if err != nil || len(all) != 3 {
+		t.Fatal(all, err)
+	}
+	right := map[storage.ID]storage.ID{a.ID: b.ID, b.ID: a.ID}
+	for _, s := range all {
+		if name := right[s.Damaged]; s.Forgotten != name.IsZero() || !name.IsZero() && !strings.Contains(s.Err.Error(), name.String()) {
+			t.Errorf("%v: forgotten %v, %v", s.Damaged.Short(), s.Forgotten, s.Err)
+		}
+	}
+	if got := ids(t, be, storage.Snapshot); len(got) != 2 {
+		t.Errorf("%d snapshots are left, want 2", len(got))
+	}
+}

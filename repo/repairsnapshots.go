@@ -140,7 +140,7 @@ func (x *snapshotsRepair) find(ctx context.Context) (err error) {
 		}
 		if lost(err) {
 			if x.opts.IDs == nil {
-				x.out = append(x.out, SnapshotRepair{Damaged: info.File.ID, Err: err})
+				x.out = append(x.out, SnapshotRepair{Damaged: info.File.ID, Err: x.repo.misnamed(ctx, info.File, err)})
 			}
 			continue
 		}
@@ -165,6 +165,23 @@ func (x *snapshotsRepair) find(ctx context.Context) (err error) {
 		x.progress(RepairProgress{"snapshots", x.read, len(infos)})
 	}
 	return nil
+}
+
+var errMisnamed = errors.New("only its name is wrong")
+
+// misnamed is why a snapshot cannot be read, or if it is one under a wrong name, what
+// the right one is.
+func (r *Repo) misnamed(ctx context.Context, f storage.File, why error) error {
+	stored, _ := loadStored(ctx, r.be, f, -1)
+	text, err := r.codec.openFile(f.Kind, stored)
+	id := storage.Sum(stored)
+	if err == nil {
+		_, err = snapshot.Decode(id, text)
+	}
+	if err != nil || id == f.ID {
+		return why
+	}
+	return fmt.Errorf("%w: %w: rename it to %v", why, errMisnamed, id)
 }
 
 // refuse says why it is too early to give up what is missing.
@@ -217,7 +234,7 @@ func (x *snapshotsRepair) findKnown(s *SnapshotRepair, root blob.ID) {
 // store stores the snapshot that takes the place of a damaged one, and removes that if
 // it is to be forgotten.
 func (x *snapshotsRepair) store(ctx context.Context, w *Writer, s *SnapshotRepair) error {
-	if s.Whole || s.Err != nil && s.Snapshot != nil {
+	if s.Whole || s.Err != nil && s.Snapshot != nil || errors.Is(s.Err, errMisnamed) {
 		return nil
 	}
 	if s.Snapshot != nil && !s.Known {

@@ -215,7 +215,7 @@ var damageGroups = []damageGroup{
 		}),
 		[]damageCase{
 			{name: "snapshot: garbage beside the good ones", do: func(x *exhibit) { x.garbage(storage.Snapshot) }, file: garbageOf(storage.Snapshot), plain: 1, full: 1, mend: []step{repairSnapshots}, advice: "Nothing."},
-			{name: "snapshot: two of them swapped", do: func(x *exhibit) { x.swap(storage.Snapshot) }, file: (*exhibit).latestFile, plain: 1, full: 1, before: 1, advice: "Both are refused, though nothing is lost. Rename them by the SHA-256 of what is in them; `jetsam repair snapshots --forget` would remove them."},
+			{name: "snapshot: two of them swapped", do: func(x *exhibit) { x.swap(storage.Snapshot) }, file: (*exhibit).latestFile, plain: 1, full: 1, before: 1, advice: "Both are refused, though nothing is lost. Rename them: `jetsam repair snapshots` says how, and does not remove them."},
 			{name: "snapshot: it has no tree", do: func(x *exhibit) { x.seal(storage.Snapshot, `{"time":"2026-01-01T00:00:00Z","paths":["/x"]}`) }, file: sealedSnapshot, plain: 1, full: 1, mend: []step{repairSnapshots}, advice: "That snapshot, which was never one."},
 			{name: "snapshot: a deleted one put back", do: func(x *exhibit) { x.readBack() }, advice: "Nothing: as long as its data is there it is a snapshot like any other, and it is authentic. If its data is gone, check says so."},
 		},

@@ -88,6 +88,13 @@ func repairing() []mutant {
 			pkg:     inProgram, run: "^TestScripts/repair$",
 		},
 		{
+			promise: "a snapshot whose name alone is wrong is not removed",
+			file:    "repo/repairsnapshots.go",
+			old:     "|| errors.Is(s.Err, errMisnamed) {",
+			new:     "{",
+			pkg:     inRepo, run: "^TestRepairKeepsMisnamedSnapshots$",
+		},
+		{
 			promise: "a snapshot is repaired once",
 			file:    "repo/repairsnapshots.go",
 			old:     "s.ID, s.Known = other.ID(), true",
