@@ -22,6 +22,8 @@ type CheckOptions struct {
 
 	// Contents, if not nil, judges what the files of snapshots say.
 	Contents Contents
+
+	only map[storage.ID]struct{} // the packs that are read with ReadData; nil: as Subset says
 }
 
 // Contents judges what the files of snapshots say, of which this package knows
@@ -45,6 +47,13 @@ type Checked struct {
 // Lost returns why a blob cannot be read, as far as the check knows, or nil.
 func (x *Checked) Lost(h blob.Handle) error { return x.c.lost(h) }
 
+// Whole reports whether nothing is lost in a tree and all below it. The tree must be
+// of a snapshot whose trees were checked.
+func (x *Checked) Whole(tree blob.ID) bool {
+	found, ok := x.c.trees[tree]
+	return ok && len(found.list) == 0
+}
+
 // CheckProgress says how far a check is.
 type CheckProgress struct {
 	Step  string // "index", "packs", "data", "snapshots" or "trees"
@@ -65,15 +74,7 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckPro
 	if progress == nil {
 		progress = func(CheckProgress) {}
 	}
-	c := &checker{
-		repo:     r,
-		opts:     o,
-		progress: progress,
-		report:   &Report{},
-		index:    index.New(),
-		bad:      make(map[blobCopy]struct{}),
-		trees:    make(map[blob.ID]losses),
-	}
+	c := r.newChecker(o, progress)
 	var err error
 	if r.opts.NoLock {
 		err = c.run(ctx)
@@ -84,6 +85,18 @@ func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckPro
 		return nil, fmt.Errorf("check: %w", err)
 	}
 	return c.report, nil
+}
+
+func (r *Repo) newChecker(o CheckOptions, progress func(CheckProgress)) *checker {
+	return &checker{
+		repo:     r,
+		opts:     o,
+		progress: progress,
+		report:   &Report{packs: make(map[storage.ID]error)},
+		index:    index.New(),
+		bad:      make(map[blobCopy]struct{}),
+		trees:    make(map[blob.ID]losses),
+	}
 }
 
 // checker is a check at work.
@@ -99,6 +112,8 @@ type checker struct {
 	bad   map[blobCopy]struct{} // copies of blobs that cannot be read
 	trees map[blob.ID]losses    // what is lost in each tree that was seen
 	open  int                   // bytes of names beside the way from the root to the tree at hand
+
+	unlisted []storage.ID // packs that no index file lists
 }
 
 // marks is what an index file says of packs that nothing needs.
@@ -251,6 +266,7 @@ func (c *checker) checkPackList(ctx context.Context) error {
 	c.checkMarks(sizes, listed)
 	for id := range sizes {
 		if _, ok := listed[id]; !ok {
+			c.unlisted = append(c.unlisted, id)
 			c.report.note(storage.File{Kind: storage.Pack, ID: id}, errors.New("not listed by any index file: unused, or an index file is lost"))
 		}
 	}

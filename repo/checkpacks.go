@@ -25,6 +25,9 @@ func (c *checker) checkPacks(ctx context.Context) error {
 		return c.eachPack(ctx, "packs", c.packs, fileReaders, c.checkHeader)
 	}
 	chosen := c.opts.Subset.choose(c.packs)
+	if c.opts.only != nil {
+		chosen = slices.DeleteFunc(slices.Clone(c.packs), func(p storage.Info) bool { _, ok := c.opts.only[p.File.ID]; return !ok })
+	}
 	c.report.Headers, c.report.PacksRead = len(chosen), len(chosen)
 	for _, p := range chosen {
 		c.report.BytesRead += p.Size

@@ -76,6 +76,7 @@ type Report struct {
 	Blobs      int // that the index lists, copies each
 
 	damage bool
+	packs  map[storage.ID]error // that are damaged, and the first thing that is wrong with each
 }
 
 // Damaged reports whether anything was found that is worse than a note.
@@ -88,6 +89,9 @@ func (r *Report) Losses() []Finding {
 
 func (r *Report) add(f Finding) {
 	r.damage = r.damage || f.Severity == Damage
+	if _, known := r.packs[f.File.ID]; f.Severity == Damage && f.File.Kind == storage.Pack && !known {
+		r.packs[f.File.ID] = f.Err
+	}
 	if len(r.Findings) >= maxFindings {
 		r.More++
 		return

@@ -253,7 +253,7 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 	}
 	for _, l := range s.logs() {
 		if c := l.held.Document.Jetsam; c.Torn != "" {
-			s.warning("its capture was torn: %s", c.Torn)
+			s.warning("what was captured of it is torn: %s", c.Torn)
 		}
 	}
 	for _, f := range s.log.held.Document.Jetsam.Failed {

@@ -284,6 +284,10 @@ func TestCheckerFindsWhatDoesNotAgree(t *testing.T) {
 			plain, _ := archive.AppendUnframed(nil, s.file(inStream+"/head.arc.s2"))
 			s.write(inStream+"/head.arc.s2", archive.AppendFrame(nil, bytes.Replace(plain, []byte(`"last_seq":31`), []byte(`"last_seq":30`), 1)))
 		}, "it holds messages 11 to 31, the stream's state says 11 to 30", false},
+		{"head's state counts less", func(s *specimen) {
+			plain, _ := archive.AppendUnframed(nil, s.file(inStream+"/head.arc.s2"))
+			s.write(inStream+"/head.arc.s2", archive.AppendFrame(nil, bytes.Replace(plain, []byte(`"messages":13`), []byte(`"messages":12`), 1)))
+		}, "damage /A/S/head.arc.s2: its state says 12 messages, backup.json 13", false},
 		{"head's state is impossible", func(s *specimen) {
 			plain, _ := archive.AppendUnframed(nil, s.file(inStream+"/head.arc.s2"))
 			s.write(inStream+"/head.arc.s2", archive.AppendFrame(nil, bytes.Replace(plain, []byte(`"messages":13`), []byte(`"messages":99`), 1)))

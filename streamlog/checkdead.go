@@ -38,10 +38,14 @@ func skim(plain []byte) (c contents) {
 	return c
 }
 
-// compareStates holds the state of a log with dead entries against the stream's own.
+// compareStates holds the head's state against what else is said of the stream: a server that restores it takes no more messages than that has.
+// Where there are dead entries, it is the state of the log, and held against the stream's own.
 func (j *judge) compareStates() {
 	said := j.stream.Document.Jetsam
 	if said.Dead == nil {
+		if j.state.Messages < said.Messages {
+			j.out.damage("/"+headName, "its state says %d messages, %s %d", j.state.Messages, documentName, said.Messages)
+		}
 		return
 	}
 	if log, live := j.state, j.live; log.LastSeq != live.LastSeq || log.FirstSeq > live.FirstSeq || log.Messages != said.Entries() {

@@ -340,6 +340,7 @@ func TestDead(t *testing.T) {
 	})
 	t.Run("way out", func(t *testing.T) { g.leave(t) })
 	t.Run("salvage", func(t *testing.T) { g.salvage(t) })
+	t.Run("repair", func(t *testing.T) { g.repairs(t, g.injuries()) })
 }
 
 // leave recovers every stream without jetsam. What is dead comes back with the rest, as docs/without-jetsam.md says.
@@ -369,9 +370,8 @@ func (g *graveyard) leave(t *testing.T) {
 	}
 }
 
-// salvage hurts streams with dead entries: what is lost is what was alive, and nothing dead is restored.
-func (g *graveyard) salvage(t *testing.T) {
-	w := &g.ward
+// injuries are damages to streams with dead entries: what is lost is what was alive, and nothing dead is restored.
+func (g *graveyard) injuries() []injury {
 	rot := func(stream string, groups ...int) func(*testing.T, *patient) []span {
 		return func(t *testing.T, p *patient) []span {
 			_, b := p.groups(t, stream)
@@ -386,7 +386,7 @@ func (g *graveyard) salvage(t *testing.T) {
 	}
 	orders := g.images["ORDERS"]
 	tail := len(g.groups["ORDERS"]) - 1
-	for _, in := range []injury{
+	return []injury{
 		{name: "first group", stream: "ORDERS", when: inSending, hurt: rot("ORDERS", 0), quick: true},
 		{name: "neighbours with a dead one between", stream: "ORDERS", when: inSending, hurt: rot("ORDERS", allDies-1, allDies, allDies+1), quick: true},
 		{name: "group without life", stream: "ORDERS", when: harmless, hurt: rot("ORDERS", allDies), quick: true},
@@ -422,7 +422,13 @@ func (g *graveyard) salvage(t *testing.T) {
 			p.rot(t, data(p.node(t, "ORDERS", "dead").Content[0]))
 			return nil
 		}, texts: []string{"dead: ", "an earlier snapshot may hold it"}, quick: true},
-	} {
+	}
+}
+
+// salvage hurts streams with dead entries, and restores what is left.
+func (g *graveyard) salvage(t *testing.T) {
+	w := &g.ward
+	for _, in := range g.injuries() {
 		if !in.quick && !proof() {
 			continue
 		}

@@ -588,6 +588,8 @@ func TestSalvage(t *testing.T) {
 			w.salvages(t, p, in, lost)
 		})
 	}
+	t.Run("repair", func(t *testing.T) { w.repairs(t, injuries()) })
+	t.Run("killed-repairs", w.killRepairs)
 }
 
 // refuses restores without SkipDamaged: the injured one is left out, named, and nothing of it is on the server.

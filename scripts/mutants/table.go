@@ -27,6 +27,7 @@ func mutants() []mutant {
 		clustering(),
 		continuing(),
 		restoring(),
+		repairing(),
 		choosing(),
 		replacing(),
 		exporting(),

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -134,17 +135,21 @@ func advice(f repo.Finding) string {
 	if f.Severity != repo.Damage || f.Path != "" {
 		return ""
 	}
-	switch short := f.File.ID.Short(); f.File.Kind {
+	short := f.File.ID.Short()
+	switch f.File.Kind {
 	case storage.Key:
 		return "other keys open the repository as before; `jetsam key add` makes a new one for its password, then `jetsam key remove " + short + "` removes it"
 	case storage.Lock:
 		return "nobody knows whose it is; when no other program is at work, `jetsam unlock --remove-all` removes it"
 	case storage.Index:
-		return "what no other index file lists cannot be found, though it is there: `restic repair index` lists it anew, and a backup stores again what the server still has"
+		return "what no other index file lists cannot be found, though it is there: `jetsam repair index` lists it anew"
 	case storage.Snapshot:
-		return "this backup cannot be restored, others can; put the file back from a copy of the repository, or delete it"
+		return "this backup cannot be restored, others can; put the file back from a copy of the repository, or `jetsam repair snapshots --forget` removes it"
 	case storage.Pack:
-		return "what is lost by it is said of the snapshots; put it back from a copy of the repository, or delete it and back up again, which stores what the server still has"
+		if errors.Is(f.Err, storage.ErrNotExist) {
+			return "what is lost by it is said of the snapshots; put it back from a copy of the repository, or `jetsam repair index` takes it out of the index"
+		}
+		return "what is lost by it is said of the snapshots; put it back from a copy of the repository, or `jetsam repair packs " + short + "` saves what can be read of it"
 	}
 	return ""
 }
@@ -156,8 +161,8 @@ func checkDamage(r *checkReport) error {
 		return nil
 	case r.Losses == 0:
 		return &damageError{"the repository is damaged, see above; no snapshot that could be read loses anything\n" +
-			"make a copy of the repository before anything else; backups go on as before"}
+			"make a copy of the repository before anything else, then see `jetsam repair --help`; backups go on as before"}
 	}
 	return &damageError{fmt.Sprintf("the repository is damaged, see above: %s in snapshots are lost in whole or in part\n"+
-		"everything that is not named can be restored; make a copy of the repository before anything else, and back up again", plural(r.Losses, "path"))}
+		"everything that is not named can be restored; make a copy of the repository before anything else; then see `jetsam repair --help`, and back up again", plural(r.Losses, "path"))}
 }

@@ -17,6 +17,7 @@ func (p *program) commands() []*cli.Command {
 		p.findCommand(),
 		p.diffCommand(),
 		p.checkCommand(),
+		p.repairCommand(),
 		p.verifyCommand(),
 		p.forgetCommand(),
 		p.pruneCommand(),

@@ -1,0 +1,513 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"jetsam/blob"
+	"jetsam/repo"
+	"jetsam/repo/repotest"
+	"jetsam/secret"
+	"jetsam/snapshot"
+	"jetsam/storage"
+	"jetsam/storage/local"
+	"jetsam/storage/mem"
+	"jetsam/storage/storagetest"
+)
+
+// hurtRepo is a repository of three snapshots, to be damaged.
+type hurtRepo struct {
+	be        *mem.Backend
+	snapshots []storage.ID
+	contents  map[storage.ID]files
+}
+
+func newHurtRepo(t testing.TB) *hurtRepo {
+	t.Helper()
+	x := &hurtRepo{be: mem.New(), contents: map[storage.ID]files{}}
+	o := repotest.Options()
+	o.PackSize = 20_000
+	r, err := repo.Init(t.Context(), x.be, secret.New(repotest.Password), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 3 {
+		content := files{"same": {bytes.Repeat([]byte("same"), 1000)}, "own": {randomBytes(rng, 9_000), randomBytes(rng, 9_000), randomBytes(rng, 9_000+i)}}
+		sn, _ := backup(t, r, content)
+		x.snapshots, x.contents[sn.ID()] = append(x.snapshots, sn.ID()), content
+	}
+	return x
+}
+
+// copy gives a copy of the repository in a place where calls can be made to fail.
+func (x *hurtRepo) copy(t testing.TB) *storagetest.Faulty {
+	t.Helper()
+	be := mem.New()
+	for _, k := range storage.Kinds() {
+		for info, err := range x.be.List(t.Context(), k) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := be.Save(t.Context(), info.File, bytesOf(t, x.be, info.File)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return &storagetest.Faulty{Backend: be}
+}
+
+func bytesOf(t testing.TB, be storage.Backend, f storage.File) []byte {
+	t.Helper()
+	p, err := be.Load(t.Context(), f, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// edit changes a file, or removes it where there is no how.
+func edit(t testing.TB, be storage.Backend, f storage.File, how func([]byte) []byte) {
+	t.Helper()
+	p := bytesOf(t, be, f)
+	err := be.Remove(t.Context(), f)
+	if err == nil && how != nil {
+		err = be.Save(t.Context(), f, how(p))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipFirst(p []byte) []byte { p = bytes.Clone(p); p[40] ^= 1; return p }
+func flipLast(p []byte) []byte  { p = bytes.Clone(p); p[len(p)-40] ^= 1; return p }
+func cutHalf(p []byte) []byte   { return bytes.Clone(p[:len(p)/2]) }
+
+// ids are the files of a kind, in order.
+func ids(t testing.TB, be storage.Backend, k storage.Kind) (out []storage.ID) {
+	t.Helper()
+	for info, err := range be.List(t.Context(), k) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, info.File.ID)
+	}
+	slices.SortFunc(out, storage.ID.Compare)
+	return out
+}
+
+// packOf is the pack that the own file of snapshot number i begins in.
+func (x *hurtRepo) packOf(t testing.TB, i int) storage.File {
+	t.Helper()
+	r := repotest.Open(t, x.be)
+	rd, err := r.LoadIndex(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := blob.Handle{Kind: blob.Data, ID: blob.Sum(x.contents[x.snapshots[i]]["own"][0])}
+	for h, at := range rd.All() {
+		if h == want {
+			return storage.File{Kind: storage.Pack, ID: at.Pack}
+		}
+	}
+	t.Fatal("no index lists it")
+	return storage.File{}
+}
+
+// wholeSnapshots says which snapshots hold what they held, by their numbers.
+func (x *hurtRepo) wholeSnapshots(t testing.TB, be storage.Backend) (whole string) {
+	t.Helper()
+	r := repotest.Open(t, be)
+	for i, id := range x.snapshots {
+		if compare(t.Context(), r, id, x.contents[id]) == nil {
+			whole += fmt.Sprint(i)
+		}
+	}
+	return whole
+}
+
+// damages are damages to the repository, and the snapshots that are whole when it is repaired.
+var damages = []struct {
+	name    string
+	do      func(t testing.TB, x *hurtRepo, be storage.Backend)
+	indexed string // after a repair of the index
+	mended  string // after a repair of packs as well
+}{
+	{"index file flipped", func(t testing.TB, x *hurtRepo, be storage.Backend) {
+		edit(t, be, storage.File{Kind: storage.Index, ID: ids(t, be, storage.Index)[1]}, flipFirst)
+	}, "012", "012"},
+	{"index file gone", func(t testing.TB, x *hurtRepo, be storage.Backend) {
+		edit(t, be, storage.File{Kind: storage.Index, ID: ids(t, be, storage.Index)[1]}, nil)
+	}, "012", "012"},
+	{"all index files gone", func(t testing.TB, x *hurtRepo, be storage.Backend) {
+		for _, id := range ids(t, be, storage.Index) {
+			edit(t, be, storage.File{Kind: storage.Index, ID: id}, nil)
+		}
+	}, "012", "012"},
+	{"pack gone", func(t testing.TB, x *hurtRepo, be storage.Backend) { edit(t, be, x.packOf(t, 1), nil) }, "02", "02"},
+	{"pack cut to half", func(t testing.TB, x *hurtRepo, be storage.Backend) { edit(t, be, x.packOf(t, 1), cutHalf) }, "02", "02"},
+	{"blob flipped", func(t testing.TB, x *hurtRepo, be storage.Backend) { edit(t, be, x.packOf(t, 1), flipFirst) }, "02", "02"},
+	{"header flipped", func(t testing.TB, x *hurtRepo, be storage.Backend) { edit(t, be, x.packOf(t, 1), flipLast) }, "012", "012"},
+	{"header flipped, and an index file gone", func(t testing.TB, x *hurtRepo, be storage.Backend) {
+		edit(t, be, x.packOf(t, 1), flipLast)
+		edit(t, be, storage.File{Kind: storage.Index, ID: x.indexOf(t, 1)}, nil)
+	}, "02", "02"},
+	{"packs swapped", func(t testing.TB, x *hurtRepo, be storage.Backend) {
+		a, b := x.packOf(t, 0), x.packOf(t, 1)
+		p, q := bytesOf(t, be, a), bytesOf(t, be, b)
+		edit(t, be, a, func([]byte) []byte { return q })
+		edit(t, be, b, func([]byte) []byte { return p })
+	}, "012", "012"},
+}
+
+// indexOf is the index file that lists packOf.
+func (x *hurtRepo) indexOf(t testing.TB, i int) storage.ID {
+	t.Helper()
+	pack := x.packOf(t, i).ID
+	for _, id := range ids(t, x.be, storage.Index) {
+		text, err := repotest.Open(t, x.be).LoadUnpacked(t.Context(), storage.File{Kind: storage.Index, ID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if packsIn(t, text)[pack] {
+			return id
+		}
+	}
+	t.Fatal("no index file lists the pack")
+	return storage.ID{}
+}
+
+// dropLost is a Mender of directories "A" of files, which leaves out files that miss something.
+func dropLost(ctx context.Context, src *repo.Checked, dst repo.Saver, s *snapshot.Snapshot) (blob.ID, error) {
+	root, err := src.LoadTree(ctx, s.Tree)
+	if err != nil {
+		return blob.ID{}, err
+	}
+	dir := root.Find("A")
+	t, err := src.LoadTree(ctx, dir.Subtree)
+	if err != nil {
+		return blob.ID{}, err
+	}
+	t.Nodes = slices.DeleteFunc(t.Nodes, func(n *snapshot.Node) bool {
+		return slices.ContainsFunc(n.Content, func(id blob.ID) bool { return src.Lost(blob.Handle{Kind: blob.Data, ID: id}) != nil })
+	})
+	if dir.Subtree, _, err = dst.SaveTree(ctx, t); err != nil {
+		return blob.ID{}, err
+	}
+	id, _, err := dst.SaveTree(ctx, root)
+	return id, err
+}
+
+// repairAll does all repairs.
+func repairAll(ctx context.Context, r *repo.Repo) error {
+	if _, err := r.RepairIndex(ctx, repo.RepairIndexOptions{ReadAllPacks: true}, nil); err != nil {
+		return err
+	}
+	if _, err := r.RepairPacks(ctx, repo.RepairPacksOptions{}, nil); err != nil {
+		return err
+	}
+	var unlisted []storage.ID
+	report, err := r.Check(ctx, repo.CheckOptions{}, nil)
+	if err != nil {
+		return err
+	}
+	for _, f := range report.Findings {
+		if strings.Contains(f.Err.Error(), "not listed") {
+			unlisted = append(unlisted, f.File.ID)
+		}
+	}
+	if unlisted != nil {
+		if _, err := r.RepairPacks(ctx, repo.RepairPacksOptions{IDs: unlisted}, nil); err != nil {
+			return err
+		}
+	}
+	_, all, err := r.RepairSnapshots(ctx, repo.RepairSnapshotsOptions{Forget: true}, dropLost, nil)
+	for _, s := range all {
+		err = errors.Join(err, s.Err)
+	}
+	return err
+}
+
+// TestRepairs damages a repository, and repairs it: what could be read is read, and a check of every byte finds nothing. A dry run says the same, and
+// changes nothing. What restic's repair makes of the index holds the same blobs.
+func TestRepairs(t *testing.T) {
+	x := newHurtRepo(t)
+	for _, d := range damages {
+		t.Run(d.name, func(t *testing.T) {
+			be := x.copy(t)
+			d.do(t, x, be)
+			r := repotest.Open(t, be)
+			before := everyFile(t, be)
+			dry, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{ReadAllPacks: true, DryRun: true}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if after := everyFile(t, be); !slices.Equal(before, after) {
+				t.Errorf("a dry run changes files: %v, %v", before, after)
+			}
+			done, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{ReadAllPacks: true}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if dry.Stored, dry.Removed = done.Stored, done.Removed; fmt.Sprint(dry) != fmt.Sprint(done) {
+				t.Errorf("dry run:\n%+v\ndone:\n%+v", dry, done)
+			}
+			if done.Needed() != (done.Stored+done.Removed > 0) {
+				t.Errorf("needed %v: %+v", done.Needed(), done)
+			}
+			if again, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{ReadAllPacks: true}, nil); err != nil || again.Needed() || again.Stored+again.Removed > 0 {
+				t.Errorf("a second repair finds something to do: %+v, %v", again, err)
+			}
+			if got := x.wholeSnapshots(t, be); got != d.indexed {
+				t.Errorf("after the index is repaired, snapshots %q are whole, want %q", got, d.indexed)
+			}
+			if err := repairAll(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if got := x.wholeSnapshots(t, be); got != d.mended {
+				t.Errorf("after packs are repaired, snapshots %q are whole, want %q", got, d.mended)
+			}
+			if err := checkClean(t.Context(), r, "unused"); err != nil {
+				t.Error(err)
+			}
+			if got := ids(t, be, storage.Snapshot); len(got) != len(x.snapshots) {
+				t.Errorf("%d snapshots, want %d", len(got), len(x.snapshots))
+			}
+		})
+	}
+}
+
+// everyFile names all files with their content, locks excepted.
+func everyFile(t testing.TB, be storage.Backend) (out []string) {
+	t.Helper()
+	for _, k := range storage.Kinds() {
+		for _, id := range ids(t, be, k) {
+			f := storage.File{Kind: k, ID: id}
+			out = append(out, fmt.Sprintf("%v %v", f, storage.Sum(bytesOf(t, be, f))))
+		}
+	}
+	return out
+}
+
+// TestEveryFaultOfARepair fails each operation of the repairs, and stops them there. At no moment is anything lost that could be read, and when they are
+// done again all is as if nothing had happened.
+func TestEveryFaultOfARepair(t *testing.T) {
+	x := newHurtRepo(t)
+	fault := errors.New("fault")
+	stride := 29
+	if proof() {
+		stride = 1
+	}
+	rng := newRand(t)
+	for _, d := range damages {
+		for _, dies := range []bool{false, true} {
+			for _, late := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, dies %v, late %v", d.name, dies, late), func(t *testing.T) {
+					k := 1 + rng.IntN(stride)
+					for x.faultOfRepair(t, d.do, d.mended, k, dies, late, fault) && !t.Failed() {
+						k += stride
+					}
+					if k < 30 && !t.Failed() {
+						t.Errorf("only %d operations", k)
+					}
+				})
+			}
+		}
+	}
+}
+
+func (x *hurtRepo) faultOfRepair(t *testing.T, hurt func(testing.TB, *hurtRepo, storage.Backend), want string, k int, dies, late bool, fault error) (hit bool) {
+	be := x.copy(t)
+	hurt(t, x, be)
+	r := repotest.Open(t, be)
+	var n atomic.Int64
+	fails := func() bool {
+		i := n.Add(1)
+		return i == int64(k) || dies && i > int64(k)
+	}
+	if late {
+		be.After = func(_ storagetest.Op, _ storage.File, err error) error {
+			if fails() {
+				return fault
+			}
+			return err
+		}
+	} else {
+		be.Before = func(storagetest.Op, storage.File) error {
+			if fails() {
+				return fault
+			}
+			return nil
+		}
+	}
+	err := repairAll(t.Context(), r)
+	be.Before, be.After = nil, nil
+	hit = n.Load() >= int64(k)
+	if hit && dies && err == nil {
+		t.Errorf("operation %d: it died, and nobody noticed", k)
+	}
+	fresh := repotest.Open(t, be)
+	if _, err := fresh.Unlock(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := repairAll(t.Context(), fresh); err != nil {
+		t.Errorf("operation %d: repaired again: %v", k, err)
+	}
+	if got := x.wholeSnapshots(t, be); got != want {
+		t.Errorf("operation %d: snapshots %q are whole, want %q", k, got, want)
+	}
+	if err := checkClean(t.Context(), fresh, "unused", "as another index file does"); err != nil {
+		t.Errorf("operation %d: %v", k, err)
+	}
+	return hit
+}
+
+// TestRepairIndexAsRestic repairs the index of a damaged repository, and lets restic repair that of another copy: both list the same blobs in the same packs.
+func TestRepairIndexAsRestic(t *testing.T) {
+	repotest.RequireRestic(t)
+	x := newHurtRepo(t)
+	for _, d := range damages[:4] { // of packs that cannot be read, restic keeps nothing
+		t.Run(d.name, func(t *testing.T) {
+			hurt := x.copy(t)
+			d.do(t, x, hurt)
+			ours, theirs := inDirectory(t, hurt), inDirectory(t, hurt)
+			if _, err := repotest.Open(t, ours).RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); err != nil {
+				t.Fatal(err)
+			}
+			repotest.Restic(t, theirs.Location(), repotest.Password, "rebuild-index")
+			if a, b := listedBlobs(t, ours), listedBlobs(t, theirs); !slices.Equal(a, b) {
+				t.Errorf("ours lists %d blobs, restic's %d:\n%s\n\n%s", len(a), len(b), strings.Join(a, "\n"), strings.Join(b, "\n"))
+			}
+		})
+	}
+}
+
+// inDirectory copies a repository into a directory.
+func inDirectory(t testing.TB, from storage.Backend) storage.Backend {
+	t.Helper()
+	be, err := local.Create(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { be.Close() })
+	for _, k := range storage.Kinds() {
+		for _, id := range ids(t, from, k) {
+			f := storage.File{Kind: k, ID: id}
+			if err := be.Save(t.Context(), f, bytesOf(t, from, f)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return be
+}
+
+// listedBlobs is what the index says.
+func listedBlobs(t testing.TB, be storage.Backend) (out []string) {
+	t.Helper()
+	rd, err := repotest.Open(t, be).LoadIndex(t.Context(), nil)
+	if err != nil || len(rd.Incomplete()) > 0 {
+		t.Fatal(err, rd.Incomplete())
+	}
+	for h, at := range rd.All() {
+		out = append(out, fmt.Sprintf("%v %v %d %d %d", at.Pack.Short(), h, at.Offset, at.Length, at.PlainLength))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// TestRepairIndexOfShortList: a list that lacks a pack is no proof that it is gone.
+func TestRepairIndexOfShortList(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	done, err := repotest.Open(t, &hiding{be, map[storage.File]bool{{Kind: storage.Pack, ID: x.packOf(t, 1).ID}: true}}).RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil)
+	if err != nil || done.Needed() {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
+// TestRepairIndexOfUnreadable: an index file that cannot be read just now may be read another time.
+func TestRepairIndexOfUnreadable(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	r := repotest.Open(t, be)
+	f := storage.File{Kind: storage.Index, ID: ids(t, be, storage.Index)[1]}
+	fault := errors.New("the disk is busy")
+	be.Before = func(op storagetest.Op, of storage.File) error {
+		if op == storagetest.OpLoad && of == f {
+			return fault
+		}
+		return nil
+	}
+	if done, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); !errors.Is(err, fault) {
+		t.Errorf("%+v, %v, want the fault", done, err)
+	}
+	be.Before = nil
+	if _, err := be.Stat(t.Context(), f); err != nil {
+		t.Errorf("the index file: %v", err)
+	}
+}
+
+// TestRepairsKeepTheOrder: what is new is stored before what is old is removed: packs, index files, old index files, damaged packs.
+func TestRepairsKeepTheOrder(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	edit(t, be, x.packOf(t, 1), flipLast)
+	edit(t, be, storage.File{Kind: storage.Index, ID: x.indexOf(t, 0)}, flipFirst)
+	r := repotest.Open(t, be)
+	var steps []string
+	var mu sync.Mutex
+	be.Before = func(op storagetest.Op, f storage.File) error {
+		mu.Lock()
+		defer mu.Unlock()
+		step := fmt.Sprint(op, " ", f.Kind)
+		if changes := op == storagetest.OpSave || op == storagetest.OpRemove; changes && f.Kind != storage.Lock && (len(steps) == 0 || steps[len(steps)-1] != step) {
+			steps = append(steps, step)
+		}
+		return nil
+	}
+	if _, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"save index", "remove index"}; !slices.Equal(steps, want) {
+		t.Errorf("repair index did %q, want %q", steps, want)
+	}
+	steps = nil
+	if _, err := r.RepairPacks(t.Context(), repo.RepairPacksOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"save pack", "save index", "remove index", "remove pack"}; !slices.Equal(steps, want) {
+		t.Errorf("repair packs did %q, want %q", steps, want)
+	}
+}
+
+// TestRepairKeepsMisnamedSnapshots: a snapshot that is there under a wrong name is not removed, and its right name is told.
+func TestRepairKeepsMisnamedSnapshots(t *testing.T) {
+	x := newHurtRepo(t)
+	be := x.copy(t)
+	a, b := storage.File{Kind: storage.Snapshot, ID: x.snapshots[0]}, storage.File{Kind: storage.Snapshot, ID: x.snapshots[1]}
+	p, q := bytesOf(t, be, a), bytesOf(t, be, b)
+	edit(t, be, a, func([]byte) []byte { return q })
+	edit(t, be, b, func([]byte) []byte { return p })
+	edit(t, be, storage.File{Kind: storage.Snapshot, ID: x.snapshots[2]}, flipFirst)
+	_, all, err := repotest.Open(t, be).RepairSnapshots(t.Context(), repo.RepairSnapshotsOptions{Forget: true}, dropLost, nil)
+	if err != nil || len(all) != 3 {
+		t.Fatal(all, err)
+	}
+	right := map[storage.ID]storage.ID{a.ID: b.ID, b.ID: a.ID}
+	for _, s := range all {
+		if name := right[s.Damaged]; s.Forgotten != name.IsZero() || !name.IsZero() && !strings.Contains(s.Err.Error(), name.String()) {
+			t.Errorf("%v: forgotten %v, %v", s.Damaged.Short(), s.Forgotten, s.Err)
+		}
+	}
+	if got := ids(t, be, storage.Snapshot); len(got) != 2 {
+		t.Errorf("%d snapshots are left, want 2", len(got))
+	}
+}
