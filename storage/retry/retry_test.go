@@ -345,8 +345,10 @@ func (b *broken) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Inf
 				return
 			}
 			n++
-			if !yield(info, err) || !yield(info, err) {
-				return
+			for range 2 {
+				if !yield(info, err) {
+					return
+				}
 			}
 		}
 	}
