@@ -71,6 +71,11 @@ var _ storage.Backend = (*Backend)(nil)
 // New puts retries around be.
 func New(be storage.Backend, o Options) *Backend { return &Backend{Backend: be, o: o} }
 
+// Do repeats something else that a storage could not do: to be opened.
+func Do(ctx context.Context, o Options, attempt func() error) error {
+	return New(nil, o).try(ctx, func(bool) error { return attempt() })
+}
+
 // Repeated returns how many requests were repeated by now, each as often as it was.
 func (b *Backend) Repeated() int { return int(b.repeated.Load()) }
 

@@ -383,3 +383,18 @@ func TestListBreaksOff(t *testing.T) {
 		})
 	}
 }
+
+func TestDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		err := retry.Do(t.Context(), retry.Options{Limit: limit}, func() error {
+			if tries++; tries < 3 {
+				return errBroken
+			}
+			return storage.ErrNotExist
+		})
+		if !errors.Is(err, storage.ErrNotExist) || tries != 3 {
+			t.Errorf("%v after %d tries", err, tries)
+		}
+	})
+}
