@@ -7,7 +7,7 @@ FUZZTIME ?= 20s
 SOAK ?= 1h
 BENCH ?= .
 RACE ?= ./...
-SERVERS ?= debian 2.10.29 2.11.17 2.12.15 2.14.9
+SERVERS ?= debian 2.10.29 2.11.17 2.12.15 2.14.9 rest-server-0.14.0
 JETSAM_OLD_SERVERS ?= $(HOME)/.cache/jetsam-servers
 export JETSAM_OLD_SERVERS
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
@@ -28,6 +28,8 @@ demo: ## show the whole round trip: a server, backups, a purge undone, a restore
 test: ## run all tests; needs nothing but Go
 	@command -v restic >/dev/null || echo 'restic is not installed: the tests that hold our repositories against it are skipped'
 	@ls $(JETSAM_OLD_SERVERS)/nats-server-* >/dev/null 2>&1 || echo 'there are no older nats-servers: the tests that start them are skipped; `make servers` gets them'
+	@ls $(JETSAM_OLD_SERVERS)/rest-server-* >/dev/null 2>&1 || echo 'there is no rest-server: the tests that start it are skipped; `make servers` gets it'
+	@for p in rclone ssh sshd; do PATH=$$PATH:/usr/sbin command -v $$p >/dev/null || echo "$$p is not installed: the tests that run it are skipped"; done
 	$(GO) test -parallel 4 -timeout 30m ./...
 
 .PHONY: race
@@ -40,7 +42,7 @@ interop: ## run the tests that involve the real restic, which must be installed
 	CI=true $(GO) test -count=1 -timeout 20m ./repo/... ./cmd/... ./tests/...
 
 .PHONY: servers
-servers: ## get the older nats-servers (SERVERS="2.10.29 2.14.9") that tests start, into JETSAM_OLD_SERVERS
+servers: ## get the older nats-servers and the REST server (SERVERS="2.10.29 rest-server-0.14.0") that tests start, into JETSAM_OLD_SERVERS
 	GO='$(GO)' scripts/servers.sh '$(JETSAM_OLD_SERVERS)' $(SERVERS)
 
 .PHONY: matrix

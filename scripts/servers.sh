@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# servers.sh DIR VERSION… puts nats-servers of these versions into DIR, as nats-server-VERSION, unless they are there. They come through the Go module
-# proxy; that of Debian 12, which is called debian, comes as its package, where there is Debian's package client.
+# servers.sh DIR VERSION… puts nats-servers of these versions into DIR, as nats-server-VERSION, unless they are there; rest-server-VERSION is restic's
+# REST server. They come through the Go module proxy; the nats-server of Debian 12, which is called debian, comes as its package, where there is Debian's
+# package client.
 set -euo pipefail
 dir=$1
 shift
@@ -8,7 +9,20 @@ mkdir -p "$dir"
 scratch=$(mktemp -d)
 trap 'chmod -R u+w "$scratch" && rm -rf "$scratch"' EXIT
 
+# build MODULE VERSION PACKAGE FILE builds a program. A module of its own asks the proxy for no more than that version.
+build() {
+	rm -rf "$scratch/build" && mkdir "$scratch/build"
+	(cd "$scratch/build" && printf 'module scratch\n\ngo 1.23.0\n\nrequire %s %s\n' "$1" "$2" >go.mod && GOFLAGS=-mod=mod ${GO:-go} build -o "$scratch/built" "$3")
+	mv "$scratch/built" "$4"
+}
+
 for version in "$@"; do
+	if [ "${version#rest-server-}" != "$version" ]; then
+		[ -x "$dir/$version" ] && continue
+		echo "$version"
+		build github.com/restic/rest-server "v${version#rest-server-}" github.com/restic/rest-server/cmd/rest-server "$dir/$version"
+		continue
+	fi
 	[ -x "$dir/nats-server-$version" ] && continue
 	if [ "$version" = debian ] && ! command -v apt-get >/dev/null; then
 		echo 'no apt-get here: without the nats-server of Debian'

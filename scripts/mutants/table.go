@@ -36,6 +36,7 @@ func mutants() []mutant {
 		older(),
 		surveying(),
 		speaking(),
+		reaching(),
 	} {
 		all = append(all, part...)
 	}
@@ -44,6 +45,13 @@ func mutants() []mutant {
 
 const (
 	inLocal     = "./storage/local"
+	inRetry     = "./storage/retry"
+	inLimit     = "./storage/limit"
+	inREST      = "./storage/rest"
+	inRclone    = "./storage/rclone"
+	inSFTP      = "./storage/sftp"
+	inLocation  = "./storage/location"
+	inChild     = "./internal/child"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"

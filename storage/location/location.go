@@ -165,7 +165,7 @@ func ParseOptions(texts []string) (Options, error) {
 }
 
 func invalid(format string, args ...any) error {
-	return &invalidError{fmt.Sprintf(format, args...)}
+	return storage.Permanent(&invalidError{fmt.Sprintf(format, args...)})
 }
 
 type invalidError struct{ text string }

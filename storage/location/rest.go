@@ -67,7 +67,7 @@ func restTLS(o *settings) (*tls.Config, error) {
 	if name := o.get("cacert"); name != "" {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("option rest.cacert: %w", err)
+			return nil, storage.Permanent(fmt.Errorf("option rest.cacert: %w", err))
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {

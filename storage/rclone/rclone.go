@@ -50,7 +50,12 @@ type Options struct {
 // which it does not speak yet. The location is what to call it for people.
 func Open(remote, location string, o Options) *rest.Backend {
 	t := &transport{remote: remote, o: o}
-	t.Transport = &http.Transport{DialContext: t.dial, Protocols: new(http.Protocols)}
+	t.Transport = &http.Transport{
+		DialContext: t.dial,
+		Protocols:   new(http.Protocols),
+		// One that does not even answer this is ended, so that another can take its place.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: time.Minute, PingTimeout: time.Minute},
+	}
 	t.Protocols.SetUnencryptedHTTP2(true)
 	base := &url.URL{Scheme: "http", Host: "rclone", Path: "/"}
 	return rest.Open(base, location, rest.Options{Transport: t, Idle: idle, Overwrites: true, ListsAll: true})

@@ -232,8 +232,7 @@ func (b *Backend) list(ctx context.Context, k storage.Kind) ([]storage.Info, err
 		}
 		// rest-server answers so, too, when a file is removed while it looks for its
 		// size. It does not look when it is asked for names only.
-		l, err = b.listAs(ctx, k, version1)
-		if status(err) == http.StatusNotFound {
+		if _, err = b.listAs(ctx, k, version1); status(err) == http.StatusNotFound {
 			return nil, b.missing(ctx, k, err)
 		}
 		if err != nil {

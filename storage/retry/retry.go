@@ -8,12 +8,12 @@
 // lost. So that a file is there, or gone, when it is tried again can be our own doing:
 //
 //   - Remove succeeds then. The file is gone, as was wished.
-//   - Save loads what is there. If it is what was to be saved, that is a success. Of
-//     several who save one file at least as many learn that they lost as there are
-//     different contents, less one: only he whose bytes are there is told that he won.
-//     That decides who makes a repository, since no two draw the same config: it holds
-//     a random ID, and is sealed with a random nonce. Files of other kinds are named by
-//     their content, so that it makes no difference whose upload it was.
+//   - Save loads what is there. If it is what was to be saved, that is a success;
+//     otherwise somebody else was first. So of several who save different bytes under one
+//     name, only he whose bytes are there is told that he won. That decides who makes a
+//     repository, since no two draw the same config: it holds a random ID, and is sealed
+//     with a random nonce. Files of other kinds are named by their content, so that it
+//     makes no difference whose upload it was.
 //   - What is there may also be the beginning of an upload that broke off, where a place
 //     shows files before they are whole. It is told by bytes that do not have the hash
 //     which is their name, or, of any kind, by being as far as it goes what we sent: 16
@@ -70,6 +70,11 @@ var _ storage.Backend = (*Backend)(nil)
 
 // New puts retries around be.
 func New(be storage.Backend, o Options) *Backend { return &Backend{Backend: be, o: o} }
+
+// Do repeats something else that a storage could not do: to be opened.
+func Do(ctx context.Context, o Options, attempt func() error) error {
+	return New(nil, o).try(ctx, func(bool) error { return attempt() })
+}
 
 // Repeated returns how many requests were repeated by now, each as often as it was.
 func (b *Backend) Repeated() int { return int(b.repeated.Load()) }

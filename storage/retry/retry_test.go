@@ -345,8 +345,10 @@ func (b *broken) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Inf
 				return
 			}
 			n++
-			if !yield(info, err) || !yield(info, err) {
-				return
+			for range 2 {
+				if !yield(info, err) {
+					return
+				}
 			}
 		}
 	}
@@ -380,4 +382,19 @@ func TestListBreaksOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		err := retry.Do(t.Context(), retry.Options{Limit: limit}, func() error {
+			if tries++; tries < 3 {
+				return errBroken
+			}
+			return storage.ErrNotExist
+		})
+		if !errors.Is(err, storage.ErrNotExist) || tries != 3 {
+			t.Errorf("%v after %d tries", err, tries)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,13 +93,24 @@ func (b *Backend) connect(ctx context.Context) (*session, error) {
 		conn.Kill()
 		err = lost(conn, err)
 		_ = conn.Close()
-		return nil, err
+		return nil, unlessRefused(err)
 	}
 	go func() {
 		_ = s.client.Wait()
 		close(s.ended)
 	}()
 	return s, nil
+}
+
+// unlessRefused marks an error in which ssh says that one side does not take the other
+// for what it should be. Who tries that again and again is locked out by some servers.
+func unlessRefused(err error) error {
+	for _, said := range []string{"Permission denied", "Host key verification failed", "Too many authentication failures"} {
+		if strings.Contains(err.Error(), said) {
+			return storage.Permanent(err)
+		}
+	}
+	return err
 }
 
 // with is do for something that is done to a file.

@@ -65,8 +65,9 @@ type Backend struct {
 
 var _ storage.Backend = (*Backend)(nil)
 
-// atOnce is how many requests that belong together are under way at a time.
-const atOnce = 8
+// atOnce is how many requests that belong together are under way at a time: lists of
+// folders, most of all, of which each takes several ways there and back.
+const atOnce = 16
 
 // New returns a Backend for a directory, which need not exist yet: Create makes it, and
 // Open looks for it. The location is what to call it for people.

@@ -204,7 +204,7 @@ func TestSSH(t *testing.T) {
 	fails := func(name, key, says string) {
 		t.Helper()
 		_, err := l.Open(t.Context(), s.options(key))
-		if !errors.Is(err, storage.ErrUnreachable) || !strings.Contains(err.Error(), "ssh: ") || !strings.Contains(err.Error(), says) {
+		if !errors.Is(err, storage.ErrUnreachable) || !storage.IsPermanent(err) || !strings.Contains(err.Error(), "ssh: ") || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -54,11 +54,20 @@ func (p *program) wayThere(c *cli.Context) (way, error) {
 // to opens a location by one of its two ways. What is elsewhere gets limits around it, and around them retries, each
 // of which counts for the limits.
 func (w way) to(ctx context.Context, l location.Location, o location.Options, open func(location.Location, context.Context, location.Options) (storage.Backend, error)) (storage.Backend, error) {
-	be, err := open(l.Warning(func(err error) { w.out.warn("%v", err) }), ctx, o)
-	if err != nil || !l.Remote() {
-		return be, err
+	l = l.Warning(func(err error) { w.out.warn("%v", err) })
+	if !l.Remote() {
+		return open(l, ctx, o)
 	}
-	return &remote{retry.New(limit.New(be, w.limits), retry.Options{Limit: w.retry, First: firstAnswer, Notify: w.repeating}), w.out}, nil
+	again := retry.Options{Limit: w.retry, First: firstAnswer, Notify: w.repeating}
+	var be storage.Backend
+	err := retry.Do(ctx, again, func() (err error) {
+		be, err = open(l, ctx, o)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &remote{retry.New(limit.New(be, w.limits), again), w.out}, nil
 }
 
 // repeating says that a request will be repeated.

@@ -1,3 +1,5 @@
+//go:build unix
+
 package rclone_test
 
 import (
@@ -78,12 +80,7 @@ func TestWhatItSays(t *testing.T) {
 func TestKilled(t *testing.T) {
 	requireRclone(t)
 	pids := filepath.Join(t.TempDir(), "pids")
-	program := filepath.Join(t.TempDir(), "rclone")
-	script := "#!/bin/sh\necho $$ >> '" + pids + "'\nexec rclone \"$@\"\n"
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	be := rclone.Open(t.TempDir(), "rclone", rclone.Options{Program: program})
+	be := rclone.Open(t.TempDir(), "rclone", rclone.Options{Program: recorded(t, pids)})
 	again := retry.New(be, retry.Options{Limit: time.Minute})
 	f, data := storagetest.RandomFile(storage.Snapshot, 1000)
 	if err := again.Save(t.Context(), f, data); err != nil {
@@ -127,4 +124,37 @@ func kill(t testing.TB, pids string) {
 	if err := last(t, pids).Kill(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestFrozen: an rclone that answers nothing any more is ended, and another takes its place.
+func TestFrozen(t *testing.T) {
+	if os.Getenv("JETSAM_PROOF") == "" {
+		t.Skip("takes some minutes; only with JETSAM_PROOF")
+	}
+	requireRclone(t)
+	pids := filepath.Join(t.TempDir(), "pids")
+	be := rclone.Open(t.TempDir(), "rclone", rclone.Options{Program: recorded(t, pids)})
+	again := retry.New(be, retry.Options{Limit: 10 * time.Minute})
+	defer again.Close()
+	f, data := storagetest.RandomFile(storage.Snapshot, 1000)
+	if err := again.Save(t.Context(), f, data); err != nil {
+		t.Fatal(err)
+	}
+	if err := last(t, pids).Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Load(t.Context(), f, 0, -1); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// recorded is a program that writes down its process, and becomes rclone.
+func recorded(t testing.TB, pids string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "rclone")
+	script := "#!/bin/sh\necho $$ >> '" + pids + "'\nexec rclone \"$@\"\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return program
 }
