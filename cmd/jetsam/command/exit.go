@@ -69,7 +69,8 @@ type ending struct {
 func endingOf(err error) ending {
 	var (
 		stop       *Interrupt
-		source     *backup.SourceError
+		imported   *backup.SourceError
+		source     *repo.SourceError
 		partial    *partialError
 		usage      *usageError
 		damage     *damageError
@@ -88,6 +89,8 @@ func endingOf(err error) ending {
 		return ending{exitPartial, ""}
 	case errors.As(err, &usage), errors.As(err, &damage):
 		return ending{exitFailed, ""}
+	case errors.As(err, &imported):
+		return sourceEnding(imported.Err)
 	case errors.As(err, &source):
 		return sourceEnding(source.Err)
 	case errors.As(err, &incomplete): // also where a conflict was met in the middle
@@ -108,7 +111,7 @@ func endingOf(err error) ending {
 	return sentinelEnding(err)
 }
 
-// sourceEnding is endingOf for what went wrong with the repository that is imported from.
+// sourceEnding is endingOf for what went wrong with the repository that is imported or copied from.
 func sourceEnding(err error) ending {
 	advice := "that is about the repository that --from-repo names, where nothing was changed"
 	var locked *repo.LockedError
