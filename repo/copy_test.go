@@ -226,7 +226,7 @@ func TestCopyOfDamaged(t *testing.T) {
 	o.PackSize = 64 << 10
 	from, source := metered(t, o)
 	blobs := contents(t, 12, 10_000)
-	sets := []map[string][][]byte{{"a": blobs[:6]}, {"a": blobs[3:9]}, {"a": blobs[6:]}}
+	sets := []map[string][][]byte{{"a": blobs[:6]}, {"a": blobs[3:9]}, {"a": blobs[6:]}, {"a": blobs[:6]}} // the last shares its trees with the first
 	for _, files := range sets {
 		backup(t, from, files)
 	}

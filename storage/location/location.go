@@ -50,6 +50,7 @@ type scheme struct {
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
 	"local": directories,
+	"nats":  streams,
 }
 
 // Parse reads a location. Whatever has no known scheme is a directory, unless it
