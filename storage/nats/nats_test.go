@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -257,6 +258,45 @@ func TestUnfit(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), Place{Servers: s.URL(), Stream: "S"}, Options{}); !errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("open what is not there: %v", err)
+	}
+}
+
+// TestPermissions: what docs/storage/nats.md lists is enough, and what is refused is said to be.
+func TestPermissions(t *testing.T) {
+	publish := []string{
+		"jetsam.S.>", "$JS.API.STREAM.INFO.S", "$JS.API.STREAM.MSG.GET.S", "$JS.API.DIRECT.GET.S", "$JS.API.STREAM.PURGE.S", "$JS.API.STREAM.CREATE.S",
+	}
+	s := start(t, natsd.Options{Users: []natsd.User{
+		{Name: "keeper", Password: "x", Publish: publish, Subscribe: []string{"_INBOX.>"}},
+		{Name: "reader", Password: "x", Publish: publish[1:4], Subscribe: []string{"_INBOX.>"}},
+	}})
+	as := func(user string) Place {
+		return Place{Servers: strings.Replace(s.URL(), "://", "://"+user+":x@", 1), Stream: "S"}
+	}
+	b, err := Create(t.Context(), as("keeper"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	f, data := storagetest.RandomFile(storage.Pack, 2*chunkSize)
+	gone, goneData := storagetest.RandomFile(storage.Pack, 2*chunkSize)
+	for _, err := range []error{b.Save(t.Context(), f, data), b.Save(t.Context(), gone, goneData), b.Remove(t.Context(), gone)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	reader, err := Open(t.Context(), as("reader"), Options{Patience: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if got, err := reader.Load(t.Context(), f, 0, -1); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("load: %v", err)
+	}
+	for _, err := range []error{reader.Save(t.Context(), gone, goneData), reader.Remove(t.Context(), f)} {
+		if !errors.Is(err, storage.ErrReadOnly) {
+			t.Errorf("what is not permitted: %v", err)
+		}
 	}
 }
 
