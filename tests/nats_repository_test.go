@@ -2,10 +2,12 @@ package tests
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -94,4 +96,34 @@ func TestFullRepositoryStream(t *testing.T) {
 		t.Errorf("a full stream: %s", out)
 	}
 	c.run(t, 0, "check", "--read-data")
+}
+
+// TestKillIntoAStream: a backup that is killed while it stores in a stream leaves a sound repository, and the next one needs nobody's help.
+func TestKillIntoAStream(t *testing.T) {
+	if !proof() {
+		t.Skip("it kills backups; set JETSAM_PROOF=1")
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events"}})
+	event := eventMaker(seed)
+	vault := startServer(t, natsd.Options{})
+	c := command{repo: vault.URL() + "/BACKUP", env: []string{"NATS_URL=" + src.URL()}}
+	c.run(t, 0, "init")
+	for range 6 {
+		src.publish(t, "events", 5000, func(int) []byte { return event(1024) })
+		cmd := c.prepare(t, "backup", "--all", "--pack-size", "4")
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(r.Int64N(int64(2 * time.Second))))
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // killed, or done before the signal came
+		c.run(t, 0, "check", "--read-data")
+	}
+	c.run(t, 0, "backup", "--all")
+	dst := startServer(t, natsd.Options{})
+	again := command{repo: c.repo, env: []string{"NATS_URL=" + dst.URL()}}
+	again.run(t, 0, "restore", "--verify")
+	sameImage(t, lookAt(t, src, "EVENTS"), lookAt(t, dst, "EVENTS"))
 }

@@ -84,7 +84,7 @@ func streaming() []mutant {
 			promise: "no backup into the servers that it is of",
 			file:    "cmd/jetsam/command/apart.go",
 			old:     "	case !allowed:\n",
-			new:     "	case false:\n",
+			new:     "	case false && !allowed:\n",
 			pkg:     inTests, run: "^TestRepositoryAmongItsServers$",
 		},
 		{

@@ -87,10 +87,10 @@ func (b *Backend) ask(ctx context.Context, subject string, header natsgo.Header,
 			if denied := b.denial(subject); denied != nil {
 				return false, denied
 			}
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = errors.New("no answer from the server")
+			if errors.Is(err, natsgo.ErrConnectionClosed) || errors.Is(err, natsgo.ErrMaxPayload) {
+				return false, err
 			}
-			return !errors.Is(err, natsgo.ErrConnectionClosed) && !errors.Is(err, natsgo.ErrMaxPayload), err
+			return true, fmt.Errorf("%w: %v", ErrUnreachable, err)
 		}
 		return false, err
 	})

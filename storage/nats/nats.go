@@ -49,6 +49,9 @@ const headRoom = 4 << 10
 // The oldest server that knows the condition under which heads are stored.
 const oldestMajor, oldestMinor = 2, 12
 
+// ErrUnreachable says that no server with the repository answers.
+var ErrUnreachable = errors.New("no server with the repository answers")
+
 // Place is where a repository is.
 type Place struct {
 	Stream  string
@@ -149,6 +152,9 @@ func connect(ctx context.Context, p Place, o Options) (*Backend, error) {
 		return nil, fmt.Errorf("configure the NATS connection: %w", err)
 	}
 	if b.nc, err = dial(ctx, nctx.ServerURL(), list); err != nil {
+		if errors.Is(err, natsgo.ErrNoServers) || errors.Is(err, natsgo.ErrTimeout) {
+			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	if v := b.nc.ConnectedServerVersion(); !atLeast(v, oldestMajor, oldestMinor) {

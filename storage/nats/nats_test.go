@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -195,8 +196,11 @@ func TestGone(t *testing.T) {
 	defer b.Close()
 	s.Shutdown()
 	f, data := storagetest.RandomFile(storage.Pack, 100)
-	if err := b.Save(t.Context(), f, data); err == nil || errors.Is(err, storage.ErrNotExist) {
+	if err := b.Save(t.Context(), f, data); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("save: %v", err)
+	}
+	if _, err := Open(t.Context(), b.place, b.o); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("open: %v", err)
 	}
 	for _, err := range b.List(t.Context(), storage.Pack) {
 		if err == nil {
@@ -297,6 +301,35 @@ func TestPermissions(t *testing.T) {
 		if !errors.Is(err, storage.ErrReadOnly) {
 			t.Errorf("what is not permitted: %v", err)
 		}
+	}
+}
+
+// TestLongList: more files than a server lists at once are all listed.
+func TestLongList(t *testing.T) {
+	if os.Getenv("JETSAM_PROOF") == "" {
+		t.Skip("it stores 100,500 files; set JETSAM_PROOF=1")
+	}
+	b := create(t, start(t, natsd.Options{}).URL(), Options{})
+	defer b.Close()
+	want := make(map[storage.File]bool)
+	for i := range 100_500 {
+		f := storage.File{Kind: storage.Pack, ID: storage.Sum(fmt.Append(nil, i))}
+		want[f] = true
+		if err := b.nc.Publish(b.headSubject(f, "0"), nil); err != nil { // without waiting for each
+			t.Fatal(err)
+		}
+	}
+	for messages(t, b) < uint64(len(want)) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for info, err := range b.List(t.Context(), storage.Pack) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(want, info.File)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d files are not listed", len(want))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -132,8 +133,8 @@ func (b *Backend) headOf(k storage.Kind, subject string) (storage.Info, bool) {
 // lists is how often a list is begun anew when the stream changes between its parts.
 const lists = 20
 
-// subjects lists the subjects of a filter. A server gives so many at a time; between
-// two of these parts nothing may have changed, or some may be left out.
+// subjects lists the subjects of a filter. A server gives so many at a time; while
+// it is asked for one part after the other nothing may change, or some are left out.
 func (b *Backend) subjects(ctx context.Context, filter string) (map[string]uint64, error) {
 	for range lists {
 		first, err := b.info(ctx, filter, 0)
@@ -141,22 +142,35 @@ func (b *Backend) subjects(ctx context.Context, filter string) (map[string]uint6
 			return nil, err
 		}
 		all := first.State.Subjects
-		for info := first; len(all) < first.Total; {
-			if info, err = b.info(ctx, filter, len(all)); err != nil {
-				return nil, err
-			}
-			if info.State.LastSeq != first.State.LastSeq || info.State.Messages != first.State.Messages || len(info.State.Subjects) == 0 {
-				break
-			}
-			for subject, n := range info.State.Subjects {
-				all[subject] = n
-			}
-		}
 		if len(all) >= first.Total {
+			return all, nil
+		}
+		if err := b.furtherSubjects(ctx, filter, all); err != nil {
+			return nil, err
+		}
+		last, err := b.info(ctx, "", 0)
+		if err != nil {
+			return nil, err
+		}
+		if len(all) == first.Total && last.State.LastSeq == first.State.LastSeq && last.State.Messages == first.State.Messages {
 			return all, nil
 		}
 	}
 	return nil, errors.New("the stream changes faster than it can be listed")
+}
+
+// furtherSubjects adds to a list what is behind its first part.
+func (b *Backend) furtherSubjects(ctx context.Context, filter string, all map[string]uint64) error {
+	for offset := len(all); ; {
+		part, err := b.info(ctx, filter, offset)
+		if err != nil {
+			return err
+		}
+		maps.Copy(all, part.State.Subjects)
+		if offset += len(part.State.Subjects); len(part.State.Subjects) == 0 || offset >= part.Total {
+			return nil
+		}
+	}
 }
 
 // find asks for the size of a file.

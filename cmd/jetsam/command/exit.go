@@ -13,6 +13,7 @@ import (
 	"jetsam/restore"
 	"jetsam/storage"
 	"jetsam/storage/local"
+	"jetsam/storage/nats"
 	"jetsam/streamlog"
 )
 
@@ -142,6 +143,7 @@ func sentinelEnding(err error) ending {
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository; readers can do with --no-lock"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
+		{nats.ErrUnreachable, ending{exitUnreachable, "check --repo, and that the server with the repository runs"}},
 		{jetstream.ErrProtocol, ending{exitUnreachable, "check that --server or --context names the port for clients of a NATS server, and who runs it"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},
