@@ -48,8 +48,8 @@ func streaming() []mutant {
 		{
 			promise: "what somebody is storing is not swept",
 			file:    "storage/nats/sweep.go",
-			old:     "		case time.Since(last.time) < age:\n			continue\n",
-			new:     "",
+			old:     "		case time.Since(last.time) < age:\n",
+			new:     "		case time.Since(last.time) < 0:\n",
 			pkg:     inNATS, run: "^TestInterruptedUpload$",
 		},
 		{
