@@ -82,7 +82,7 @@ func (f *findings) checkWriting(ctx context.Context, r *repo.Repo) {
 		f.add("writing", Problem, "look at the owner and permissions of the repository; readers can do with --no-lock", "%v", err)
 		return
 	}
-	if be, ok := r.Backend().(clock); ok {
+	if be, ok := storage.As[clock](r.Backend()); ok {
 		if touched, err := be.Touched(); err == nil {
 			f.compareClocks("the storage", touched, now)
 		}

@@ -305,9 +305,9 @@ func TestServerInfo(t *testing.T) {
 	server := serve(t, natsd.Options{Name: "backup-test", MaxPayload: 123_456})
 	got := connect(t, jetstream.Config{Servers: strings.Replace(server.URL(), "://", "://user:pw@", 1)}).Server()
 	want := jetstream.ServerInfo{
-		Name: "backup-test", Version: got.Version, Host: "127.0.0.1", URL: server.URL(), MaxPayload: 123_456,
+		ID: got.ID, Name: "backup-test", Version: got.Version, Host: "127.0.0.1", URL: server.URL(), MaxPayload: 123_456,
 	}
-	if got != want {
+	if got != want || got.ID == "" {
 		t.Errorf("server is %+v, want %+v", got, want)
 	}
 	if !got.AtLeast(2, 15) || got.AtLeast(99, 0) {

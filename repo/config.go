@@ -30,10 +30,18 @@ type config struct {
 // configFile is where it is.
 var configFile = storage.File{Kind: storage.Config}
 
-func newConfig() (config, error) {
-	p, err := rabin.RandomPolynomial()
-	if err != nil {
-		return config{}, fmt.Errorf("choose polynomial: %w", err)
+// newConfig returns the config of a new repository that cuts with a polynomial; 0
+// means one that nobody else has.
+func newConfig(polynomial uint64) (config, error) {
+	p := rabin.Pol(polynomial)
+	if p == 0 {
+		var err error
+		if p, err = rabin.RandomPolynomial(); err != nil {
+			return config{}, fmt.Errorf("choose polynomial: %w", err)
+		}
+	}
+	if !irreducible(p) {
+		return config{}, errReducible
 	}
 	id := make([]byte, storage.IDSize)
 	rand.Read(id) // never fails
@@ -61,11 +69,15 @@ func parseConfig(text []byte) (config, error) {
 		return config{}, errors.New("chunker polynomial is not a hexadecimal number")
 	}
 	// Cuts made with another polynomial would not be content-defined.
-	if p := rabin.Pol(c.polynomial); p.Deg() < 1 || !p.Irreducible() {
-		return config{}, errors.New("chunker polynomial is not irreducible")
+	if !irreducible(rabin.Pol(c.polynomial)) {
+		return config{}, errReducible
 	}
 	return c, nil
 }
+
+var errReducible = errors.New("chunker polynomial is not irreducible")
+
+func irreducible(p rabin.Pol) bool { return p.Deg() >= 1 && p.Irreducible() }
 
 // openConfig reads the config from its stored bytes.
 func (r *Repo) openConfig(stored []byte) (config, error) {

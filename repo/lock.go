@@ -23,8 +23,9 @@ type Lock struct {
 	none      bool // there is no file: Options.NoLock
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
-	certain   chan struct{} // closed when nobody has, or somebody may have, locked at the same time: then lost says so
-	stopped   chan struct{} // closed when it is no longer renewed
+	watched   map[storage.ID]time.Time // others' locks that stood against it, and when they were first seen
+	certain   chan struct{}            // closed when nobody has, or somebody may have, locked at the same time: then lost says so
+	stopped   chan struct{}            // closed when it is no longer renewed
 
 	mu       sync.Mutex // held while the lock file is replaced
 	info     LockInfo
@@ -97,7 +98,7 @@ func (l *Lock) begin(ctx context.Context) (*Lock, error) {
 }
 
 func (r *Repo) newLock(ctx context.Context, exclusive bool) *Lock {
-	l := &Lock{repo: r, exclusive: exclusive, certain: make(chan struct{}), stopped: make(chan struct{})}
+	l := &Lock{repo: r, exclusive: exclusive, watched: make(map[storage.ID]time.Time), certain: make(chan struct{}), stopped: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
 	return l
 }
@@ -235,9 +236,31 @@ func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
 	// One that cannot be read may be exclusive, and its holder about to delete.
 	// Readers go on: what they miss they say.
 	if l.exclusive || other.Exclusive || other.Err != nil && !l.past {
+		if l.abandoned(other) {
+			r.removeDead(ctx, info.File)
+			return nil
+		}
 		return &LockedError{Lock: other, Age: age}
 	}
 	return nil
+}
+
+// abandoned says whether a lock was watched for so long without being renewed, which
+// would make another file of it, that its holder has stopped. No clock but this
+// machine's has a say in that, nor a time when it sleeps.
+func (l *Lock) abandoned(other LockInfo) bool {
+	now := l.repo.now()
+	first, ok := l.watched[other.ID]
+	if !ok {
+		l.watched[other.ID] = now
+		return false
+	}
+	if now.Sub(first) <= lockStale {
+		return false
+	}
+	l.repo.warn(fmt.Errorf("%v was not renewed for %v while it was waited for: its holder is gone, and it is removed",
+		storage.File{Kind: storage.Lock, ID: other.ID}, lockStale))
+	return true
 }
 
 // errBusy says that others' locks are too young to remove index files now.

@@ -68,9 +68,13 @@ func (e *LockedError) Error() string {
 	if e.Lock.Exclusive {
 		how = " exclusively"
 	}
-	return fmt.Sprintf("repository is locked%s by %s on %s (process %d), renewed %v ago at %s (%v)",
+	left := ""
+	if e.Age > lockStale {
+		left = "; unless the clocks differ it is left over, and --retry-lock 35m finds that out and removes it"
+	}
+	return fmt.Sprintf("repository is locked%s by %s on %s (process %d), renewed %v ago at %s (%v)%s",
 		how, e.Lock.Username, e.Lock.Hostname, e.Lock.PID,
-		e.Age.Round(time.Second), e.Lock.Time.Local().Format(time.DateTime), f)
+		e.Age.Round(time.Second), e.Lock.Time.Local().Format(time.DateTime), f, left)
 }
 
 // newLockInfo describes a lock of this process.

@@ -10,8 +10,9 @@
 //
 // A Writer makes packs durable before the index that names them, and the index
 // before the snapshot that needs it; so whatever a crash leaves behind, a
-// snapshot that is there is whole. Only commit.go knows that order. A reader goes
-// the other way: snapshots first, then the index.
+// snapshot that is there is whole. Only commit.go knows that order, and copy.go for
+// several snapshots at once. A reader goes the other way: snapshots first, then the
+// index.
 //
 // Everything read is hostile until its authentication code and its hash are
 // checked, and bounded even then. Damage to one file does not keep others from
@@ -59,6 +60,11 @@ type Options struct {
 	// KDF is the cost of new keys. If it is zero, keys take half a second and at
 	// most 60 MiB on this machine.
 	KDF crypto.KDF
+
+	// Polynomial is what a new repository's chunker cuts with: that of another
+	// repository, so that both store what is the same in the same blobs. 0 means a
+	// random one.
+	Polynomial uint64
 
 	// RetryLock is how long to wait for others to release their locks.
 	RetryLock time.Duration
@@ -151,7 +157,7 @@ func Init(ctx context.Context, be storage.Backend, password secret.String, o Opt
 	if err != nil {
 		return nil, err
 	}
-	if r.config, err = newConfig(); err != nil {
+	if r.config, err = newConfig(o.Polynomial); err != nil {
 		return nil, err
 	}
 	if r.keyID, err = r.saveKey(ctx, password); err != nil {

@@ -126,5 +126,26 @@ func locking() []mutant {
 			new:     "err := l.repo.removeLocks(l.ctx, l.replaced...)",
 			pkg:     inRepo, run: "^(TestLocksExclude|TestLockFileContent)$",
 		},
+		{
+			promise: "a lock that nobody renews does not stop who waits for ever",
+			file:    "repo/lock.go",
+			old:     "	if l.abandoned(other) {",
+			new:     "	if false {",
+			pkg:     inRepo, run: "^TestAbandonedLock$",
+		},
+		{
+			promise: "a lock is not taken for abandoned before its holder must have stopped",
+			file:    "repo/lock.go",
+			old:     "	if now.Sub(first) <= lockStale {",
+			new:     "	if now.Sub(first) <= lockRefresh {",
+			pkg:     inRepo, run: "^TestAbandonedLock$",
+		},
+		{
+			promise: "nor because of the time that it bears",
+			file:    "repo/lock.go",
+			old:     "		l.watched[other.ID] = now\n		return false\n",
+			new:     "		l.watched[other.ID] = now\n		return now.Sub(other.Time) > lockStale\n",
+			pkg:     inRepo, run: "^TestAbandonedLock$",
+		},
 	}
 }

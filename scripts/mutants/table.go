@@ -37,6 +37,8 @@ func mutants() []mutant {
 		surveying(),
 		speaking(),
 		reaching(),
+		copying(),
+		streaming(),
 	} {
 		all = append(all, part...)
 	}
@@ -52,6 +54,7 @@ const (
 	inSFTP      = "./storage/sftp"
 	inLocation  = "./storage/location"
 	inChild     = "./internal/child"
+	inNATS      = "./storage/nats"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"

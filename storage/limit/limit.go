@@ -39,6 +39,9 @@ func New(be storage.Backend, o Options) *Backend {
 	return b
 }
 
+// Around returns the Backend that the bounds are around.
+func (b *Backend) Around() storage.Backend { return b.Backend }
+
 // limiter counts what goes over the line. It runs into debt, which is paid with time.
 func limiter(perSecond int) *rate.Limiter {
 	if perSecond <= 0 {

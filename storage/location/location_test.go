@@ -141,3 +141,50 @@ func TestOptions(t *testing.T) {
 		t.Errorf("an option given twice: %v", err)
 	}
 }
+
+// TestStreams: streams are named by a context of the nats CLI or by addresses, and never with a password.
+func TestStreams(t *testing.T) {
+	for text, want := range map[string]string{
+		"nats:BACKUP":                 "",
+		"nats:vault@BACKUP":           "",
+		"nats://host:4222/BACKUP":     "",
+		"nats://a:4222,b:4222/BACKUP": "",
+		"nats://[::1]:4222/BACKUP":    "",
+		"nats:":                       "name of letters",
+		"nats:@BACKUP":                "nothing is before the @",
+		"nats:a.b":                    "name of letters",
+		"nats://host:4222":            "name of letters",
+		"nats://host:4222/a/b":        "name of letters",
+		"nats:///BACKUP":              "is not nats://HOST:PORT/STREAM",
+		"nats://u:hunter2@host/B":     "user or password",
+		"nats://host?x=hunter2/B":     "is not nats://HOST:PORT/STREAM",
+	} {
+		l, err := location.Parse(text)
+		switch {
+		case want == "" && (err != nil || l.String() != text):
+			t.Errorf("Parse(%q) = %v, %v", text, l, err)
+		case want != "" && (!errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2")):
+			t.Errorf("Parse(%q): %v, want %q", text, err, want)
+		}
+	}
+	l, err := location.Parse("nats://127.0.0.1:1/BACKUP")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"nats.replicas=6":       "1 to 5",
+		"nats.replicas=x":       "1 to 5",
+		"nats.max-bytes=many":   "is a size",
+		"nats.same-cluster=oui": "yes or no",
+		"nats.tlscert=a":        "both its file and its key's file",
+		"nats.password=hunter2": "not known",
+	} {
+		o, err := location.ParseOptions([]string{text})
+		if err == nil {
+			_, err = l.Open(t.Context(), o)
+		}
+		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("option %q: %v, want %q", text, err, want)
+		}
+	}
+}

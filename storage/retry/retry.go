@@ -76,6 +76,9 @@ func Do(ctx context.Context, o Options, attempt func() error) error {
 	return New(nil, o).try(ctx, func(bool) error { return attempt() })
 }
 
+// Around returns the other one.
+func (b *Backend) Around() storage.Backend { return b.Backend }
+
 // Repeated returns how many requests were repeated by now, each as often as it was.
 func (b *Backend) Repeated() int { return int(b.repeated.Load()) }
 

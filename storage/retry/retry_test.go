@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"jetsam/storage"
+	"jetsam/storage/limit"
 	"jetsam/storage/local"
 	"jetsam/storage/mem"
 	"jetsam/storage/retry"
@@ -397,4 +398,19 @@ func TestDo(t *testing.T) {
 			t.Errorf("%v after %d tries", err, tries)
 		}
 	})
+}
+
+// TestAround: what a storage can do besides is found through what stands around it.
+func TestAround(t *testing.T) {
+	inner := mem.New()
+	be := retry.New(limit.New(inner, limit.Options{}), retry.Options{})
+	if got, ok := storage.As[*mem.Backend](be); !ok || got != inner {
+		t.Errorf("found %v, %v", got, ok)
+	}
+	if got, ok := storage.As[*retry.Backend](be); !ok || got != be {
+		t.Errorf("found %v, %v", got, ok)
+	}
+	if got, ok := storage.As[*local.Backend](be); ok {
+		t.Errorf("found %v, which is not there", got)
+	}
 }

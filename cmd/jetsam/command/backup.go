@@ -348,6 +348,9 @@ func (p *program) runBackup(ctx context.Context, conn *jetstream.Conn, r *repo.R
 
 // capture backs up one account, shows how far it is, and tells of what was not as it should be. As of backup.Run, there may be a result beside an error.
 func (p *program) capture(ctx context.Context, conn *jetstream.Conn, r *repo.Repo, o backup.Options) (*backup.Result, error) {
+	if err := p.apart(conn, r, &o); err != nil {
+		return nil, err
+	}
 	bars := p.showProgress("message")
 	o.Progress = func(x backup.Progress) { bars.report(backupStep(x)) }
 	res, err := backup.Run(ctx, conn, r, o)

@@ -8,6 +8,7 @@ func (p *program) commands() []*cli.Command {
 		p.initCommand(),
 		p.backupCommand(),
 		p.importCommand(),
+		p.copyCommand(),
 		p.snapshotsCommand(),
 		p.lsCommand(),
 		p.restoreCommand(),

@@ -13,6 +13,7 @@ import (
 	"jetsam/restore"
 	"jetsam/storage"
 	"jetsam/storage/local"
+	"jetsam/storage/nats"
 	"jetsam/streamlog"
 )
 
@@ -69,7 +70,8 @@ type ending struct {
 func endingOf(err error) ending {
 	var (
 		stop       *Interrupt
-		source     *backup.SourceError
+		imported   *backup.SourceError
+		source     *repo.SourceError
 		partial    *partialError
 		usage      *usageError
 		damage     *damageError
@@ -88,6 +90,8 @@ func endingOf(err error) ending {
 		return ending{exitPartial, ""}
 	case errors.As(err, &usage), errors.As(err, &damage):
 		return ending{exitFailed, ""}
+	case errors.As(err, &imported):
+		return sourceEnding(imported.Err)
 	case errors.As(err, &source):
 		return sourceEnding(source.Err)
 	case errors.As(err, &incomplete): // also where a conflict was met in the middle
@@ -108,7 +112,7 @@ func endingOf(err error) ending {
 	return sentinelEnding(err)
 }
 
-// sourceEnding is endingOf for what went wrong with the repository that is imported from.
+// sourceEnding is endingOf for what went wrong with the repository that is imported or copied from.
 func sourceEnding(err error) ending {
 	advice := "that is about the repository that --from-repo names, where nothing was changed"
 	var locked *repo.LockedError
@@ -142,6 +146,7 @@ func sentinelEnding(err error) ending {
 		{repo.ErrNoSnapshots, ending{exitFailed, "nothing was removed; if everything shall go, add --unsafe-allow-remove-all"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
+		{nats.ErrUnreachable, ending{exitUnreachable, "check --repo, and that the server with the repository runs"}},
 		{jetstream.ErrProtocol, ending{exitUnreachable, "check that --server or --context names the port for clients of a NATS server, and who runs it"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},

@@ -16,6 +16,7 @@ import (
 	"jetsam/restore"
 	"jetsam/storage"
 	"jetsam/storage/local"
+	"jetsam/storage/nats"
 	"jetsam/streamlog"
 )
 
@@ -38,6 +39,7 @@ func TestExitCodes(t *testing.T) {
 		{"locked", &repo.LockedError{}, 11},
 		{"wrong password", repo.ErrWrongPassword, 12},
 		{"unreachable", jetstream.ErrUnreachable, 20},
+		{"repository unreachable", nats.ErrUnreachable, 20},
 		{"no answer", jetstream.ErrTimeout, 20},
 		{"connection lost", jetstream.ErrConnectionLost, 20},
 		{"no JetStream", jetstream.ErrNoJetStream, 20},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -12,20 +13,32 @@ import (
 	"jetsam/repo"
 	"jetsam/secret"
 	"jetsam/snapshot"
+	"jetsam/storage/location"
 )
 
-const sourceHeading = "Repository to import from"
+// fromFlags say which repository to read from, and how it is opened; what says what that is for: "import from".
+func fromFlags(what, usage string) []cli.Flag {
+	heading := sourceHeading(what)
+	return []cli.Flag{
+		&cli.StringFlag{Name: "from-repo", Usage: usage, Category: heading},
+		&cli.StringFlag{Name: "from-password-file", Usage: "`FILE` that holds its password", Category: heading},
+		&cli.StringFlag{Name: "from-password-command", Usage: "`COMMAND` that prints it; run without a shell", Category: heading},
+		&cli.BoolFlag{Name: "from-insecure-no-password", DisableDefaultText: true, Usage: "its password is empty", Category: heading},
+		&cli.StringSliceFlag{Name: "from-option", Usage: "as --option, on the way to this repository: `NAME=VALUE`", Category: heading},
+	}
+}
+
+func sourceHeading(what string) string { return "Repository to " + what }
+
+const importFrom = "import from"
 
 // sourceFlags say which repository to import from, and what of it.
 func sourceFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "from-repo", Usage: "import out of the repository at `LOCATION`, which restic or another program wrote", Category: sourceHeading},
-		&cli.StringFlag{Name: "from-password-file", Usage: "`FILE` that holds its password", Category: sourceHeading},
-		&cli.StringFlag{Name: "from-password-command", Usage: "`COMMAND` that prints it; run without a shell", Category: sourceHeading},
-		&cli.BoolFlag{Name: "from-insecure-no-password", DisableDefaultText: true, Usage: "its password is empty", Category: sourceHeading},
-		&cli.StringSliceFlag{Name: "snapshot", Usage: "only this `SNAPSHOT`: an ID, or latest", DefaultText: "all, the oldest first", Category: sourceHeading},
-		&cli.BoolFlag{Name: "again", DisableDefaultText: true, Usage: "also what was imported before", Category: sourceHeading},
-	}
+	heading := sourceHeading(importFrom)
+	return append(fromFlags(importFrom, "import out of the repository at `LOCATION`, which restic or another program wrote"),
+		&cli.StringSliceFlag{Name: "snapshot", Usage: "only this `SNAPSHOT`: an ID, or latest", DefaultText: "all, the oldest first", Category: heading},
+		&cli.BoolFlag{Name: "again", DisableDefaultText: true, Usage: "also what was imported before", Category: heading},
+	)
 }
 
 // importRepository imports snapshots of another repository, each as one of ours.
@@ -34,36 +47,51 @@ func (p *program) importRepository(c *cli.Context, o backup.ImportOptions) error
 		return usagef("--time and --from-repo: each snapshot keeps its time")
 	}
 	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
-		return p.sourceOpened(ctx, c, func(ctx context.Context, source *repo.Repo) error {
+		return p.sourceOpened(ctx, c, importFrom, func(ctx context.Context, source *repo.Repo) error {
 			run := &sourceImport{p: p, r: r, source: source, o: o, paths: c.Args().Slice(), dry: c.Bool("dry-run"), again: c.Bool("again")}
 			return run.all(ctx, c.StringSlice("snapshot"))
 		})
 	})
 }
 
-// sourceOpened runs f with the repository to import from, opened and locked for reading.
-func (p *program) sourceOpened(ctx context.Context, c *cli.Context, f func(context.Context, *repo.Repo) error) error {
-	at, err := p.placeAt(c, c.String("from-repo"))
+// sourceOpened runs f with the repository that --from-repo names, opened and locked for reading. what says what for.
+func (p *program) sourceOpened(ctx context.Context, c *cli.Context, what string, f func(context.Context, *repo.Repo) error) error {
+	at, err := p.placeFrom(c)
 	if err != nil {
 		return err
 	}
-	o := repo.Options{NoLock: c.Bool("no-lock"), Warn: func(err error) { p.out.warn("repository to import from: %v", err) }}
+	wait, err := retryLock(c)
+	if err != nil {
+		return err
+	}
+	o := repo.Options{NoLock: c.Bool("no-lock"), RetryLock: wait, Warn: func(err error) { p.out.warn("repository to %s: %v", what, err) }}
 	r, closeSource, err := openAt(ctx, at, o, func() (secret.String, error) {
 		src, err := p.passwordSource("from-")
 		if err != nil {
 			return secret.String{}, err
 		}
-		return p.readPassword(ctx, src, sourcePasswordQuestion())
+		return p.readPassword(ctx, src, sourcePasswordQuestion(what))
 	})
 	if err != nil {
-		return &backup.SourceError{Err: err}
+		return &repo.SourceError{Err: err}
 	}
 	defer closeSource()
 	lock, err := r.Lock(ctx, false)
 	if err != nil {
-		return &backup.SourceError{Err: err}
+		return &repo.SourceError{Err: err}
 	}
 	return errors.Join(f(lock.Context(), r), lock.Release())
+}
+
+// placeFrom is the place that --from-repo names. What --from-option does not give, --option does.
+func (p *program) placeFrom(c *cli.Context) (place, error) {
+	at, err := p.placeAt(c, c.String("from-repo"))
+	if err != nil {
+		return place{}, err
+	}
+	own, err := location.ParseOptions(c.StringSlice("from-option"))
+	maps.Copy(at.options, own)
+	return at, err
 }
 
 // sourceImport imports snapshots of one repository into another.

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -23,8 +24,31 @@ func (p *program) initCommand() *cli.Command {
 		Name:        "init",
 		Usage:       "create a repository",
 		Description: "Creates an encrypted repository, format version 2 of restic, and prints its ID.\nWithout the password, or one added with `jetsam key add`, nobody can read what is backed up.",
-		Action:      p.initialize,
+		Flags: append(fromFlags(initLike, "the other repository is at `LOCATION`"),
+			&cli.BoolFlag{Name: "copy-chunker-params", DisableDefaultText: true, Usage: "cut data where the other repository does, so that copies of its snapshots and new backups deduplicate"},
+		),
+		Action: p.initialize,
 	})
+}
+
+const initLike = "be like"
+
+// sourcePolynomial is where the repository of --from-repo cuts, and 0 without one.
+func (p *program) sourcePolynomial(c *cli.Context) (polynomial uint64, err error) {
+	like := c.Bool("copy-chunker-params")
+	switch {
+	case like && c.String("from-repo") == "":
+		return 0, usagef("--copy-chunker-params: of which repository? give --from-repo LOCATION")
+	case !like && c.String("from-repo") != "":
+		return 0, usagef("--from-repo without --copy-chunker-params: nothing else is taken from another repository")
+	case !like:
+		return 0, nil
+	}
+	err = p.sourceOpened(c.Context, c, initLike, func(_ context.Context, r *repo.Repo) error {
+		polynomial = r.Polynomial()
+		return nil
+	})
+	return polynomial, err
 }
 
 func (p *program) initialize(c *cli.Context) error {
@@ -37,6 +61,9 @@ func (p *program) initialize(c *cli.Context) error {
 	}
 	o, err := p.repositoryOptions(c)
 	if err != nil {
+		return err
+	}
+	if o.Polynomial, err = p.sourcePolynomial(c); err != nil {
 		return err
 	}
 	pw, err := p.repositoryPassword(c.Context, initialPasswordQuestion())

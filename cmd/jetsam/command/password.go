@@ -45,10 +45,10 @@ func initialPasswordQuestion() question {
 	return question{of: "password for the new repository", sources: passwordSources, twice: true}
 }
 
-// sourcePasswordQuestion asks for the password of a repository that is imported from.
-func sourcePasswordQuestion() question {
+// sourcePasswordQuestion asks for the password of a repository that is read from: to "import from", for example.
+func sourcePasswordQuestion(what string) question {
 	return question{
-		of:      "password of the repository to import from",
+		of:      "password of the repository to " + what,
 		sources: "--from-password-file FILE, --from-password-command CMD, or set JETSAM_FROM_PASSWORD, JETSAM_FROM_PASSWORD_FILE or JETSAM_FROM_PASSWORD_COMMAND",
 	}
 }

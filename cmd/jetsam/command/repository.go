@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -89,12 +90,16 @@ func (p *program) repositoryOptions(c *cli.Context) (repo.Options, error) {
 		}
 		o.PackSize = int(mib) << 20
 	}
+	o.RetryLock, err = retryLock(c)
+	return o, err
+}
+
+// retryLock is how long to wait for the locks of others.
+func retryLock(c *cli.Context) (time.Duration, error) {
 	if wait := c.String("retry-lock"); wait != "" {
-		if o.RetryLock, err = parseDuration(wait); err != nil {
-			return o, err
-		}
+		return parseDuration(wait)
 	}
-	return o, nil
+	return 0, nil
 }
 
 // openRepository opens the repository that the flags name. Whoever calls it calls the returned function at the end.
