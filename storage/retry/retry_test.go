@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"jetsam/storage"
-	"jetsam/storage/limit"
+	bounds "jetsam/storage/limit"
 	"jetsam/storage/local"
 	"jetsam/storage/mem"
 	"jetsam/storage/retry"
@@ -403,7 +403,7 @@ func TestDo(t *testing.T) {
 // TestAround: what a storage can do besides is found through what stands around it.
 func TestAround(t *testing.T) {
 	inner := mem.New()
-	be := retry.New(limit.New(inner, limit.Options{}), retry.Options{})
+	be := retry.New(bounds.New(inner, bounds.Options{}), retry.Options{})
 	if got, ok := storage.As[*mem.Backend](be); !ok || got != inner {
 		t.Errorf("found %v, %v", got, ok)
 	}
