@@ -27,10 +27,12 @@ import (
 // Errors that a Backend's errors wrap, so that callers can branch with errors.Is.
 // What the place itself said is in the message too.
 var (
-	ErrNotExist = errors.New("does not exist")
-	ErrExist    = errors.New("exists already")
-	ErrFull     = errors.New("no space left") // disk, quota or file size limit; trying again does not help
-	ErrReadOnly = errors.New("not permitted") // read-only place, or no permission; trying again does not help
+	ErrNotExist    = errors.New("does not exist")
+	ErrExist       = errors.New("exists already")
+	ErrFull        = errors.New("no space left")         // disk, quota or file size limit; trying again does not help
+	ErrReadOnly    = errors.New("not permitted")         // read-only place, or no permission; trying again does not help
+	ErrRetained    = errors.New("cannot be deleted yet") // the place keeps it until a time; trying again now does not help
+	ErrUnreachable = errors.New("cannot be reached")     // no answer, or one that says to come back later; what was asked for may have been done
 )
 
 // MaxFileSize bounds what Load returns at once, in bytes: a file that claims

@@ -50,6 +50,7 @@ type scheme struct {
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
 	"local": directories,
+	"s3":    buckets,
 }
 
 // Parse reads a location. Whatever has no known scheme is a directory, unless it
@@ -85,27 +86,28 @@ func (l Location) String() string { return schemes[l.name].show(l.address) }
 
 // Open opens a place that Create, or restic, made ready. It does not look whether
 // a repository is in it. If the place does not exist the error is storage.ErrNotExist.
-func (l Location) Open(ctx context.Context, o Options) (storage.Backend, error) {
-	return l.with(o, func(s scheme, o *settings) (storage.Backend, error) { return s.open(ctx, l.address, o) })
+// warn is told what is not as it should be there, and yet stands in nobody's way.
+func (l Location) Open(ctx context.Context, o Options, warn func(error)) (storage.Backend, error) {
+	return l.with(o, warn, func(s scheme, o *settings) (storage.Backend, error) { return s.open(ctx, l.address, o) })
 }
 
 // Create makes a place ready to hold a repository and opens it. If there is a
 // repository the error is storage.ErrExist.
-func (l Location) Create(ctx context.Context, o Options) (storage.Backend, error) {
-	return l.with(o, func(s scheme, o *settings) (storage.Backend, error) { return s.create(ctx, l.address, o) })
+func (l Location) Create(ctx context.Context, o Options, warn func(error)) (storage.Backend, error) {
+	return l.with(o, warn, func(s scheme, o *settings) (storage.Backend, error) { return s.create(ctx, l.address, o) })
 }
 
 // with checks the options, and calls f with those of the location's scheme.
 // Options of others are passed over: they may be in a file that serves several
 // repositories.
-func (l Location) with(o Options, f func(scheme, *settings) (storage.Backend, error)) (storage.Backend, error) {
+func (l Location) with(o Options, warn func(error), f func(scheme, *settings) (storage.Backend, error)) (storage.Backend, error) {
 	for option := range o {
 		name, rest, _ := strings.Cut(option, ".")
 		if s, ok := schemes[name]; !ok || !slices.Contains(s.options, rest) {
 			return nil, invalid("option %q is not known; there are %s", option, known())
 		}
 	}
-	return f(schemes[l.name], &settings{l.name, o})
+	return f(schemes[l.name], &settings{l.name, o, warn})
 }
 
 // known lists the options for people.
@@ -116,9 +118,6 @@ func known() string {
 			all = append(all, name+"."+o)
 		}
 	}
-	if len(all) == 0 {
-		return "none"
-	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
 }
@@ -127,6 +126,7 @@ func known() string {
 type settings struct {
 	scheme string
 	all    Options
+	warn   func(error)
 }
 
 // get returns the value of an option, or "".

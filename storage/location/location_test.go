@@ -17,6 +17,7 @@ func TestParse(t *testing.T) {
 		"local:backup":         "backup",
 		"local:https://host/x": "https:/host/x",
 		"other:thing":          "other:thing",
+		"s3:host/bucket/a/":    "s3:https://host/bucket/a",
 	} {
 		l, err := location.Parse(text)
 		if err != nil || l.String() != filepath.FromSlash(want) {
@@ -31,6 +32,8 @@ func TestParseRefuses(t *testing.T) {
 		"local:":                    "empty",
 		"https://u:hunter2@host/x":  "is a URL",
 		"other://u:hunter2@host/re": "is a URL",
+		"s3:https://u:hunter2@h/b":  "AWS_ACCESS_KEY_ID",
+		"s3:bucket":                 "names no bucket",
 	} {
 		_, err := location.Parse(text)
 		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
@@ -47,10 +50,10 @@ func TestDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Open(t.Context(), nil); !errors.Is(err, storage.ErrNotExist) {
+	if _, err := l.Open(t.Context(), nil, nil); !errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("open what is not there: %v", err)
 	}
-	be, err := l.Create(t.Context(), nil)
+	be, err := l.Create(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +61,7 @@ func TestDirectories(t *testing.T) {
 	if err := be.Save(t.Context(), storage.File{Kind: storage.Config}, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Create(t.Context(), nil); !errors.Is(err, storage.ErrExist) {
+	if _, err := l.Create(t.Context(), nil, nil); !errors.Is(err, storage.ErrExist) {
 		t.Errorf("create what is there: %v", err)
 	}
 }
@@ -69,11 +72,12 @@ func TestOptions(t *testing.T) {
 		"s3":        "NAME=VALUE",
 		"local.x=1": "not known",
 		"nothing=1": "not known",
+		"s3.x=1":    "s3.bucket-lookup, s3.cacert, s3.region",
 	} {
 		o, err := location.ParseOptions([]string{text})
 		if err == nil {
 			l, _ := location.Parse(t.TempDir())
-			_, err = l.Open(t.Context(), o)
+			_, err = l.Open(t.Context(), o, nil)
 		}
 		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("option %q: %v, want %q", text, err, want)

@@ -136,6 +136,8 @@ func sentinelEnding(err error) ending {
 		{repo.ErrAmbiguous, ending{exitFailed, "write more digits of the ID; `jetsam snapshots` lists what there is"}},
 		{storage.ErrFull, ending{exitStorage, "the repository is consistent; make room and run the command again"}},
 		{local.ErrGone, ending{exitStorage, "see that the disk is mounted where it was, then run the command again"}},
+		{storage.ErrRetained, ending{exitStorage, "the storage keeps what is retained until then; nothing is lost, run the command again later"}},
+		{storage.ErrUnreachable, ending{exitStorage, "check the repository's address, the network, and that the storage runs; then run the command again"}},
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository; readers can do with --no-lock"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},

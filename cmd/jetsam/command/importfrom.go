@@ -43,7 +43,7 @@ func (p *program) importRepository(c *cli.Context, o backup.ImportOptions) error
 
 // sourceOpened runs f with the repository to import from, opened and locked for reading.
 func (p *program) sourceOpened(ctx context.Context, c *cli.Context, f func(context.Context, *repo.Repo) error) error {
-	at, err := placeAt(c, c.String("from-repo"))
+	at, err := p.placeAt(c, c.String("from-repo"))
 	if err != nil {
 		return err
 	}

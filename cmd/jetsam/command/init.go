@@ -43,7 +43,7 @@ func (p *program) initialize(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	be, err := at.Create(c.Context, at.options)
+	be, err := at.Create(c.Context, at.options, at.warn)
 	if err != nil {
 		return fmt.Errorf("create repository %v: %w", at, err)
 	}

@@ -19,6 +19,7 @@ import (
 type place struct {
 	location.Location
 	options location.Options
+	warn    func(error)
 }
 
 // location is where the repository is. A flag goes before the environment.
@@ -40,18 +41,20 @@ func (p *program) location(c *cli.Context) (place, error) {
 	if direct == "" {
 		return place{}, usagef("no repository named: give --repo LOCATION, --repository-file FILE, or set JETSAM_REPOSITORY or JETSAM_REPOSITORY_FILE")
 	}
-	return placeAt(c, direct)
+	return p.placeAt(c, direct)
 }
 
 // placeAt is the place that a location names.
-func placeAt(c *cli.Context, text string) (place, error) {
+func (p *program) placeAt(c *cli.Context, text string) (place, error) {
 	l, err := location.Parse(text)
 	if err != nil {
 		return place{}, err
 	}
 	o, err := location.ParseOptions(c.StringSlice("option"))
-	return place{l, o}, err
+	return place{l, o, p.warn}, err
 }
+
+func (p *program) warn(err error) { p.out.warn("%v", err) }
 
 // repositoryOptions are the options that the flags give.
 func (p *program) repositoryOptions(c *cli.Context) (repo.Options, error) {
@@ -59,7 +62,7 @@ func (p *program) repositoryOptions(c *cli.Context) (repo.Options, error) {
 		KeyHint: c.String("key-hint"),
 		NoLock:  c.Bool("no-lock"),
 		Version: programName + " " + Version,
-		Warn:    func(err error) { p.out.warn("%v", err) },
+		Warn:    p.warn,
 	}
 	var err error
 	if mode := c.String("compression"); mode != "" {
@@ -116,7 +119,7 @@ func openAt(ctx context.Context, at place, o repo.Options, password func() (secr
 
 // openPlace opens the place, and looks for a repository before a password is asked for: what is not there needs none.
 func openPlace(ctx context.Context, at place) (storage.Backend, error) {
-	be, err := at.Open(ctx, at.options)
+	be, err := at.Open(ctx, at.options, at.warn)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, repo.ErrNoRepository
 	}
