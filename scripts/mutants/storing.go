@@ -122,6 +122,20 @@ func storing() []mutant {
 			pkg:     inS3, run: "^TestExpiredCredentials$",
 		},
 		{
+			promise: "of many requests that are refused at once for credentials, each can be tried again",
+			file:    "storage/s3/options.go",
+			old:     "b.renewal.at = time.Now()",
+			new:     "b.renewal.at = time.Time{}",
+			pkg:     inS3, run: "^TestExpiredCredentials$",
+		},
+		{
+			promise: "a refusal without words is asked for some",
+			file:    "storage/s3/s3.go",
+			old:     "return storage.Info{}, b.explained(ctx, f, err)",
+			new:     "return storage.Info{}, err",
+			pkg:     inS3, run: "^TestRefusals$",
+		},
+		{
 			promise: "an error about the network holds no address with a query",
 			file:    errs,
 			old:     "err = around.Err\n",

@@ -87,8 +87,14 @@ func findCredentials(ctx context.Context, transport http.RoundTripper) (*credent
 }
 
 // renewed fetches the credentials anew when the server says that they have expired,
-// and reports whether they are others now.
+// and reports whether they are others now. Of many requests that are refused at once
+// the first one fetches them.
 func (b *Backend) renewed(ctx context.Context) bool {
+	b.renewal.Lock()
+	defer b.renewal.Unlock()
+	if !b.renewal.at.IsZero() && time.Since(b.renewal.at) < time.Minute {
+		return true
+	}
 	cc := &credentials.CredContext{Client: &http.Client{Transport: b.http}, Context: ctx}
 	old, err := b.creds.GetWithContext(cc)
 	if err != nil {
@@ -96,5 +102,9 @@ func (b *Backend) renewed(ctx context.Context) bool {
 	}
 	b.creds.Expire()
 	v, err := b.creds.GetWithContext(cc)
-	return err == nil && v != old && v.AccessKeyID != ""
+	if err != nil || v == old || v.AccessKeyID == "" {
+		return false
+	}
+	b.renewal.at = time.Now()
+	return true
 }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"path"
 	"strings"
+
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 // Place is where a repository is: a bucket of a server, and what the keys of its
@@ -38,6 +40,9 @@ func ParsePlace(text string) (Place, error) {
 		return Place{}, fmt.Errorf("its host is none; %s", form)
 	case bucket == "":
 		return Place{}, fmt.Errorf("it names no bucket; %s", form)
+	}
+	if err := s3utils.CheckValidBucketName(bucket); err != nil {
+		return Place{}, fmt.Errorf("no bucket can have that name: %w", err)
 	}
 	prefix = strings.Trim(path.Clean("/"+prefix), "/")
 	return Place{plain, host, bucket, prefix}, nil

@@ -37,6 +37,8 @@ func TestParsePlaceRefuses(t *testing.T) {
 		"https://host:port/bucket":        "host is none",
 		"https://hunter2:hunter2@h/b":     "AWS_ACCESS_KEY_ID",
 		"https://host/bucket?key=hunter2": "question mark",
+		"https://host/b":                  "3 characters",
+		"https://host/hunter2*":           "invalid characters",
 		"ftp://host/hunter2":              "host is none",
 	} {
 		p, err := s3.ParsePlace(text)

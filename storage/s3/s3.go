@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,11 @@ type Backend struct {
 	// unconditional is set when the server has said that it does not know the
 	// condition under which files are saved.
 	unconditional atomic.Bool
+
+	renewal struct {
+		sync.Mutex
+		at time.Time // when there were new credentials
+	}
 }
 
 var _ storage.Backend = (*Backend)(nil)
@@ -156,9 +162,26 @@ func (b *Backend) stat(ctx context.Context, f storage.File) (storage.Info, error
 	}
 	info, err := b.client.StatObject(ctx, b.place.Bucket, b.key(f), minio.StatObjectOptions{})
 	if err != nil {
-		return storage.Info{}, err
+		return storage.Info{}, b.explained(ctx, f, err)
 	}
 	return storage.Info{File: f, Size: info.Size}, nil
+}
+
+// explained returns the error that says why the server refused to tell of f. The
+// refusal of a HEAD has no words: a byte is asked for, to be refused with some.
+func (b *Backend) explained(ctx context.Context, f storage.File, err error) error {
+	switch status := minio.ToErrorResponse(err).StatusCode; {
+	case status == http.StatusNotFound, status == http.StatusTooManyRequests, status < 300, status >= 500:
+		return err
+	}
+	var o minio.GetObjectOptions
+	o.Set("Range", "bytes=0-0")
+	r, _, _, why := b.client.GetObject(ctx, b.place.Bucket, b.key(f), o)
+	if why == nil {
+		r.Close()
+		return err
+	}
+	return why
 }
 
 // Remove implements storage.Backend.
