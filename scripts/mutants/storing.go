@@ -4,8 +4,8 @@ package main
 func storing() []mutant {
 	const (
 		save   = "storage/s3/save.go"
-		read   = "storage/s3/read.go"
-		answer = "storage/s3/answers.go"
+		read   = "storage/objects/objects.go"
+		answer = "internal/httpclient/answers.go"
 		errs   = "storage/s3/errors.go"
 	)
 	return []mutant{
@@ -82,8 +82,8 @@ func storing() []mutant {
 		{
 			promise: "what is no list is not taken for an empty one",
 			file:    answer,
-			old:     "if !bytes.Contains(begin, []byte(\"<ListBucketResult\")) {",
-			new:     "if bytes.Contains(begin, []byte(\"<NoListAtAll\")) {",
+			old:     "if !bytes.Contains(begin, []byte(\"<\"+l.Root)) {",
+			new:     "if bytes.Contains(begin, []byte(\"<NoListAtAll\"+l.Root)) {",
 			pkg:     inS3, run: "^TestListBroken$",
 		},
 		{

@@ -15,6 +15,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"jetsam/internal/httpclient"
 	"jetsam/storage"
 )
 
@@ -111,7 +112,7 @@ func inRegion(r minio.ErrorResponse) string {
 // translateNetwork is translate for what did not come to an answer.
 func translateNetwork(err error) error {
 	var (
-		odd     *oddAnswer
+		odd     *httpclient.OddAnswer
 		around  *url.Error
 		network net.Error
 	)

@@ -91,8 +91,13 @@ func open(ctx context.Context, p Place, o Options) (*Backend, error) {
 		Secure:       !p.Plain,
 		Region:       o.region(),
 		BucketLookup: lookup,
-		Transport:    &lists{transport},
-		MaxRetries:   1,
+		Transport: &httpclient.Lists{
+			RoundTripper: transport,
+			Page:         func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2" },
+			Small:        func(r *http.Request) bool { return r.URL.RawQuery != "" },
+			Root:         "ListBucketResult",
+		},
+		MaxRetries: 1,
 	})
 	if err != nil {
 		return nil, err
