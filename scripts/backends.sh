@@ -15,3 +15,11 @@ program() {
 }
 
 program versitygw github.com/versity/versitygw/cmd/versitygw 1.8.0
+
+# Azurite is a program for Node.js, which is in a directory of its own.
+if [ ! -d "$dir/azurite-3.35.0" ]; then
+	echo 'azurite 3.35.0'
+	mkdir "$scratch/azurite"
+	npm install --silent --no-audit --no-fund --prefix "$scratch/azurite" azurite@3.35.0
+	mv "$scratch/azurite" "$dir/azurite-3.35.0"
+fi

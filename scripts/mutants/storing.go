@@ -143,6 +143,27 @@ func storing() []mutant {
 			pkg:     inS3, run: "^TestSilence$",
 		},
 		{
+			promise: "nothing in a container is overwritten",
+			file:    "storage/azure/azure.go",
+			old:     "IfNoneMatch: to.Ptr(azcore.ETagAny)",
+			new:     "IfMatch: to.Ptr(azcore.ETagAny)",
+			pkg:     inAzure, run: "^TestLostReply$",
+		},
+		{
+			promise: "an error about Azure's network holds no signature",
+			file:    "storage/azure/errors.go",
+			old:     "%w: %w\", storage.ErrUnreachable, around.Err)",
+			new:     "%w: %w\", storage.ErrUnreachable, around)",
+			pkg:     inAzure, run: "^TestNoAnswer$",
+		},
+		{
+			promise: "one attempt is made, and others decide about more",
+			file:    "storage/azure/options.go",
+			old:     "policy.RetryOptions{MaxRetries: -1}",
+			new:     "policy.RetryOptions{MaxRetries: 1, RetryDelay: 1}",
+			pkg:     inAzure, run: "^TestRefusals$",
+		},
+		{
 			promise: "what is retained is said to be",
 			file:    "storage/s3/s3.go",
 			old:     "if until, ok := b.retainedUntil(ctx, f, err); ok {",

@@ -20,6 +20,7 @@ func mutants() []mutant {
 const (
 	inLocal     = "./storage/local"
 	inS3        = "./storage/s3"
+	inAzure     = "./storage/azure"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inPack      = "./pack"

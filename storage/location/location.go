@@ -49,6 +49,7 @@ type scheme struct {
 
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
+	"azure": containers,
 	"local": directories,
 	"s3":    buckets,
 }

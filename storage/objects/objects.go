@@ -41,6 +41,9 @@ func Load(ctx context.Context, o Object, off int64, n int) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
+	if length == 0 && off > 0 { // as some say that there is nothing
+		return without(ctx, o, off, n)
+	}
 	size := length
 	if off > 0 || n > 0 {
 		if size, err = totalSize(contentRange, off, length); err != nil {

@@ -102,6 +102,7 @@ func (b *Backend) renewed(ctx context.Context) bool {
 	}
 	b.creds.Expire()
 	v, err := b.creds.GetWithContext(cc)
+	old.Expiration = v.Expiration // by which alone the same ones differ
 	if err != nil || v == old || v.AccessKeyID == "" {
 		return false
 	}

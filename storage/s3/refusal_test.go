@@ -179,9 +179,10 @@ func TestConfigIsLookedForFirst(t *testing.T) {
 
 // TestExpiredCredentials: new ones are taken from where the old ones came from, here what hands a container its role.
 func TestExpiredCredentials(t *testing.T) {
-	role := "old"
+	role, lasts := "old", time.Hour
 	roles := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `{"AccessKeyId":%q,"SecretAccessKey":"s","Token":"t","Expiration":%q}`, role, time.Now().Add(time.Hour).Format(time.RFC3339))
+		lasts += time.Second
+		fmt.Fprintf(w, `{"AccessKeyId":%q,"SecretAccessKey":"s","Token":"t","Expiration":%q}`, role, time.Now().Add(lasts).Format(time.RFC3339))
 	}))
 	defer roles.Close()
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
