@@ -42,7 +42,7 @@ func (l *Lists) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = cutBody{resp.Body}
-	if !page && !l.Small(r) {
+	if !page && !l.Small(r) && resp.StatusCode < 300 {
 		return resp, nil
 	}
 	in := bufio.NewReader(io.LimitReader(resp.Body, maxAnswer))

@@ -101,6 +101,13 @@ func storing() []mutant {
 			pkg:     inS3, run: "^TestHugePage$",
 		},
 		{
+			promise: "a refusal without end is not read into memory",
+			file:    answer,
+			old:     "!page && !l.Small(r) && resp.StatusCode < 300",
+			new:     "!page && !l.Small(r)",
+			pkg:     inAzure, run: "^TestHugeRefusal$",
+		},
+		{
 			promise: "memory is taken for bytes that come",
 			file:    read,
 			old:     "const start = 32 << 20",

@@ -234,7 +234,7 @@ func (b *Backend) list(ctx context.Context, k storage.Kind, l *objects.Listing) 
 	}
 	ctx, pages := httpclient.CountPages(ctx)
 	prefix := b.place.key(k.Dir()) + "/"
-	for pager := b.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &prefix, ResponseFormat: container.StorageResponseFormatXML}); pager.More(); {
+	for pager := b.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &prefix}); pager.More(); {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
 			return err

@@ -148,6 +148,23 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
+// TestHugeRefusal: a refusal without end is not read into memory.
+func TestHugeRefusal(t *testing.T) {
+	be := scripted(t, azure.Options{}, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		for sent := 0; sent < 1<<30; sent += 1 << 20 {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+		t.Error("all of it was read")
+	})
+	f, _ := storagetest.RandomFile(storage.Pack, 10)
+	if _, err := be.Load(t.Context(), f, 0, -1); !errors.Is(err, storage.ErrReadOnly) {
+		t.Errorf("load: %v", err)
+	}
+}
+
 // TestLists: what is no list, or not all of one, is an error.
 func TestLists(t *testing.T) {
 	id := storage.Sum([]byte("x")).String()
