@@ -49,6 +49,12 @@ servers: ## get the older nats-servers and the REST server (SERVERS="2.10.29 res
 matrix: servers ## back up from servers of each release and restore to each, and everything else that starts older ones (some minutes)
 	CI=true JETSAM_PROOF=1 $(GO) test -count=1 -timeout 60m -run OldServers -v ./tests
 
+.PHONY: backends
+backends: ## get real servers that keep objects (minutes, once), into JETSAM_OLD_SERVERS, and run the tests of storage on them
+	GO='$(GO)' scripts/backends.sh '$(JETSAM_OLD_SERVERS)'
+	JETSAM_BACKENDS=1 $(GO) test -count=1 -timeout 20m ./storage/...
+	JETSAM_BACKENDS=1 $(GO) test -count=1 -timeout 20m -run 'TestS3|TestAzure' ./tests
+
 .PHONY: proof
 proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)
 	JETSAM_PROOF=1 $(GO) test -count=1 -timeout 120m ./...

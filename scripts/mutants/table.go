@@ -35,6 +35,7 @@ func mutants() []mutant {
 		pruning(),
 		older(),
 		surveying(),
+		storing(),
 		speaking(),
 		reaching(),
 		copying(),
@@ -55,6 +56,8 @@ const (
 	inLocation  = "./storage/location"
 	inChild     = "./internal/child"
 	inNATS      = "./storage/nats"
+	inS3        = "./storage/s3"
+	inAzure     = "./storage/azure"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"

@@ -50,11 +50,13 @@ type scheme struct {
 
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
+	"azure":  containers,
 	"local":  directories,
 	"nats":   streams,
 	"rclone": rcloneRemotes,
 	"rest":   restServers,
 	"sftp":   sftpServers,
+	"s3":     buckets,
 }
 
 // Parse reads a location. Whatever has no known scheme is a directory, unless it
@@ -92,7 +94,7 @@ func (l Location) String() string { return schemes[l.name].show(l.address) }
 func (l Location) Remote() bool { return l.name != "local" }
 
 // Warning returns the same location, which tells f what whoever keeps the place has to
-// say. f is called from other goroutines.
+// say, and what is not as it should be there and yet stands in nobody's way. f is called from other goroutines.
 func (l Location) Warning(f func(error)) Location {
 	l.warn = f
 	return l
@@ -134,9 +136,6 @@ func known() string {
 		for _, o := range s.options {
 			all = append(all, name+"."+o)
 		}
-	}
-	if len(all) == 0 {
-		return "none"
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")

@@ -25,6 +25,7 @@ func TestParse(t *testing.T) {
 		"rclone:b2:a,b:c":                      "rclone:b2:a,b:c",
 		"rclone::s3,key=hunter2,x=y:b/c":       "rclone::s3,…:b/c",
 		"rclone:remote,token=\"hunter2\":path": "rclone:remote,…:path",
+		"s3:host/bucket/a/":                    "s3:https://host/bucket/a",
 	} {
 		l, err := location.Parse(text)
 		if !l.Remote() {
@@ -62,6 +63,8 @@ func TestParseRefuses(t *testing.T) {
 		"sftp://u@host/x?y":            "query",
 		"rclone:":                      "names no remote",
 		"rclone:--config=hunter2:x":    "names no remote",
+		"s3:https://u:hunter2@h/b":     "AWS_ACCESS_KEY_ID",
+		"s3:bucket":                    "names no bucket",
 	} {
 		_, err := location.Parse(text)
 		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
@@ -100,6 +103,7 @@ func TestOptions(t *testing.T) {
 		"s3":        "NAME=VALUE",
 		"local.x=1": "not known",
 		"nothing=1": "not known",
+		"s3.x=1":    "s3.bucket-lookup, s3.cacert, s3.region",
 	} {
 		o, err := location.ParseOptions([]string{text})
 		if err == nil {

@@ -50,6 +50,8 @@ func TestExitCodes(t *testing.T) {
 		{"incomplete for want of permission", &restore.IncompleteError{Stream: "S", Cause: denied, Remains: "nothing"}, 23},
 		{"full", storage.ErrFull, 24},
 		{"not writable", storage.ErrReadOnly, 24},
+		{"retained", storage.ErrRetained, 24},
+		{"storage away", storage.ErrUnreachable, 24},
 		{"not there any more", local.ErrGone, 24},
 		{"interrupted", NewInterrupt(os.Interrupt), 130},
 		{"terminated", NewInterrupt(syscall.SIGTERM), 143},
