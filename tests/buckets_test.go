@@ -15,13 +15,13 @@ import (
 )
 
 // TestBucketsOfTheLargest brings a large object, of which clients compare the digest with what they read, and keys with as long a history as there can be
-// through a backup. The full form has an object of 1 GiB.
+// through a backup. The full form has an object of 256 MiB.
 func TestBucketsOfTheLargest(t *testing.T) {
 	t.Parallel()
 	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
 	files, err := src.js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: "files"})
 	must(t, err)
-	size := int64(sized(24, 1024)) << 20
+	size := int64(sized(24, 256)) << 20
 	put, err := files.Put(t.Context(), jetstream.ObjectMeta{Name: "large"}, io.LimitReader(rand.NewChaCha8([32]byte{28}), size))
 	must(t, err)
 	kv, err := src.js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "history", History: 64})
