@@ -1,10 +1,12 @@
 package tests
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -37,7 +39,9 @@ func TestBucketsOfTheLargest(t *testing.T) {
 
 	restored, err := dst.js.ObjectStore(t.Context(), "files")
 	must(t, err)
-	got, err := restored.Get(t.Context(), "large")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // else the client gives up reading after seconds
+	defer cancel()
+	got, err := restored.Get(ctx, "large")
 	must(t, err)
 	n, err := io.Copy(io.Discard, got) // its end is an error where the digest is another
 	must(t, err)
