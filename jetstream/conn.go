@@ -144,7 +144,7 @@ func (r redactor) connectError(err error, servers string) error {
 // connection is made.
 func isRefusal(err error) bool {
 	return slices.ContainsFunc(refusals, func(refusal error) bool {
-		return errors.Is(err, refusal) || strings.EqualFold(err.Error(), refusal.Error())
+		return errors.Is(err, refusal) || strings.EqualFold(err.Error(), refusal.Error()) || strings.EqualFold("nats: server "+withoutPrefix(err.Error()), refusal.Error())
 	})
 }
 

@@ -2,8 +2,10 @@ package jetstream
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -279,9 +281,10 @@ func number(of string, digits []byte, most int) (n int, err error) {
 // websockets it sees nothing, and lets everything through.
 type guardedConn struct {
 	net.Conn
-	framing framing
-	mode    atomic.Int32
-	report  func(error)
+	framing  framing
+	mode     atomic.Int32
+	answered atomic.Bool // the server has said something to what was sent
+	report   func(error)
 }
 
 // Modes of a guardedConn, which the first bytes that the client sends decide.
@@ -291,11 +294,16 @@ const (
 	modeOpaque
 )
 
+// Write does not tell that a server has hung up which has answered nothing yet: it may have said why, and who reads hears that, or that it hung up.
 func (c *guardedConn) Write(p []byte) (int, error) {
 	if len(p) > 0 && c.mode.Load() == modeGreeting {
 		c.mode.Store(modeOf(p))
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err != nil && !c.answered.Load() && brokenPipe(err) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return len(p), nil
+	}
+	return n, err
 }
 
 // modeOf recognises a TLS record of a handshake and the request for a websocket.
@@ -311,6 +319,9 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 		return 0, c.framing.err
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 && c.mode.Load() != modeGreeting {
+		c.answered.Store(true)
+	}
 	if c.mode.Load() == modeOpaque || n == 0 {
 		return n, err
 	}

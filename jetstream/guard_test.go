@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // greeting is how a server begins.
@@ -191,5 +192,49 @@ func BenchmarkFraming(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestGuardedConnHearsWhyItWasHungUpOn: a server that says why it does not want a client, and hangs up before that has spoken, is heard.
+func TestGuardedConnHearsWhyItWasHungUpOn(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "%s-ERR 'maximum connections exceeded'\r\n", greeting)
+			c.Close()
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 1000 { // until this end has heard that the other has hung up
+		if _, err = conn.Write([]byte("PING\r\n")); err != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if !brokenPipe(err) {
+		t.Fatalf("writing to whom has hung up: %v", err)
+	}
+	g := &guardedConn{Conn: conn, report: func(error) {}}
+	if _, err := g.Write([]byte("CONNECT {}\r\n")); err != nil {
+		t.Errorf("before anything was read: %v", err)
+	}
+	said, err := io.ReadAll(g)
+	if !strings.Contains(string(said), "maximum connections exceeded") {
+		t.Errorf("it heard %q, and then %v", said, err)
+	}
+	if _, err := g.Write([]byte("PING\r\n")); err == nil {
+		t.Error("afterwards a write that goes nowhere succeeds")
 	}
 }

@@ -404,12 +404,18 @@ func (r *Restore) finish() (*StreamInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(m.Data) == 0 {
+		return nil, errEndNotSeen
+	}
 	raw, err := checkAnswer(m.Data)
 	if err != nil {
 		return nil, err
 	}
 	return parseStreamInfo(raw)
 }
+
+// errEndNotSeen: to what comes through a service import nats-server 2.15 adds a header, which processStreamRestore takes for a part of each chunk.
+var errEndNotSeen = errors.New("the server did not see the end: where a connection reaches the streams of another account by an import, a server does not restore; do it as a user of that account")
 
 // end tells the server that this was all, and waits for what it says to that.
 func (r *Restore) end(timeout time.Duration) (*nats.Msg, error) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
@@ -23,8 +24,11 @@ const accountsPage = "docs/several-accounts.md"
 
 // operated is a server with an operator, whose accounts are known by JWTs, and a user's credentials file for each.
 type operated struct {
-	srv   *natsd.Server
-	creds map[string]string // by the account's name
+	srv      *natsd.Server
+	operator nkeys.KeyPair
+	accounts map[string]nkeys.KeyPair      // by the account's name, as are the others
+	claims   map[string]*jwt.AccountClaims // what the server knows of each
+	creds    map[string]string
 }
 
 // key makes a pair of keys, and returns it with its public key.
@@ -45,13 +49,15 @@ func startOperated(t testing.TB, name string, accounts ...string) *operated {
 	claims.Name = "operator"
 	token, err := claims.Encode(operator)
 	must(t, err)
-	_, systemID := key(t, nkeys.CreateAccount)
+	systemKey, systemID := key(t, nkeys.CreateAccount)
 	system := jwt.NewAccountClaims(systemID)
 	system.Name = "SYS"
 	preload := map[string]string{}
 	preload[systemID], err = system.Encode(operator)
 	must(t, err)
-	o := &operated{creds: map[string]string{}}
+	o := &operated{
+		operator: operator, accounts: map[string]nkeys.KeyPair{}, claims: map[string]*jwt.AccountClaims{}, creds: map[string]string{"SYS": credentials(t, systemKey)},
+	}
 	for _, name := range accounts {
 		pair, id := key(t, nkeys.CreateAccount)
 		claims := jwt.NewAccountClaims(id)
@@ -62,7 +68,7 @@ func startOperated(t testing.TB, name string, accounts ...string) *operated {
 		if o.creds[name] != "" {
 			name += " 2"
 		}
-		o.creds[name] = credentials(t, pair)
+		o.accounts[name], o.claims[name], o.creds[name] = pair, claims, credentials(t, pair)
 	}
 	var config strings.Builder
 	fmt.Fprintf(&config, "operator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload: {\n", token, systemID)
@@ -75,11 +81,15 @@ func startOperated(t testing.TB, name string, accounts ...string) *operated {
 	return o
 }
 
-// credentials writes the credentials file of a new user of the account.
-func credentials(t testing.TB, account nkeys.KeyPair) string {
+// credentials writes the credentials file of a new user of the account, who is one until then, or for ever.
+func credentials(t testing.TB, account nkeys.KeyPair, until ...time.Time) string {
 	t.Helper()
 	user, id := key(t, nkeys.CreateUser)
-	token, err := jwt.NewUserClaims(id).Encode(account)
+	claims := jwt.NewUserClaims(id)
+	for _, at := range until {
+		claims.Expires = at.Unix()
+	}
+	token, err := claims.Encode(account)
 	must(t, err)
 	seed, err := user.Seed()
 	must(t, err)

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 )
 
 // TestClusterConsumersAway kills a server on which alone some consumers are. The stream, which others have too, is backed up whole and in an increment
-// with the consumers that answer; those that do not are named, and so they are when it is restored.
+// with the consumers that answer; those that do not are named, and so they are when it is restored. Without more than half of the servers nothing is saved.
 func TestClusterConsumersAway(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -76,11 +77,24 @@ func TestClusterConsumersAway(t *testing.T) {
 	if w := strings.Join(p.Streams[0].Warnings, "\n"); !strings.Contains(w, "its consumer alone1 is not in the snapshot") {
 		t.Errorf("the plan warns of %s", w)
 	}
+	if proof() {
+		jetsam.run(t, 0, "backup", "S", "--no-consumers")
+	}
+	other := (dead + 2) % 3
+	c.nodes[other].kill()
+	eventually(t, func(ctx context.Context) error { // nobody leads what is left of the cluster
+		if _, err := c.js.AccountInfo(ctx); err == nil {
+			return errors.New("the cluster still answers")
+		}
+		return nil
+	})
+	jetsam.run(t, 20, "backup", "S")
 	if !proof() {
 		return
 	}
-	jetsam.run(t, 0, "backup", "S", "--no-consumers")
-	c.nodes[dead] = startProcess(t, c.options[dead], nil)
+	for _, n := range []int{dead, other} {
+		c.nodes[n] = startProcess(t, c.options[n], nil)
+	}
 	c.settled(t)
 	c.leader(t, "S", "alone1")
 	jetsam.run(t, 0, "backup", "S")

@@ -109,6 +109,27 @@ func clustering() []mutant {
 			pkg:     inTests, run: "^TestClusterConsumersAway$",
 		},
 		{
+			promise: "a server that says why it does not want a client is heard though it has hung up",
+			file:    "jetstream/guard.go",
+			old:     "if err != nil && !c.answered.Load() && brokenPipe(err)",
+			new:     "if false && brokenPipe(err)",
+			pkg:     inJetstream, run: "^TestGuardedConnHearsWhyItWasHungUpOn$",
+		},
+		{
+			promise: "a server that has no room for another connection refuses it",
+			file:    "jetstream/conn.go",
+			old:     ` || strings.EqualFold("nats: server "+withoutPrefix(err.Error()), refusal.Error())`,
+			new:     "",
+			pkg:     inTests, run: "^TestRefusals$",
+		},
+		{
+			promise: "a restore whose end the server does not see says what to do",
+			file:    "jetstream/restore.go",
+			old:     "return nil, errEndNotSeen",
+			new:     "",
+			pkg:     inTests, run: "^TestAnotherAccountsStreams$",
+		},
+		{
 			promise: "consumers of a cluster are said to be at their floor",
 			file:    "backup/consumers.go",
 			old:     `return b.server.Cluster != "" || c != nil`,

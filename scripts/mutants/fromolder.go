@@ -81,11 +81,11 @@ func fromOlder() []mutant {
 			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.14.9_plain$",
 		},
 		{
-			promise: "a work queue is read however many messages it has, where there is no other way",
+			promise: "a work queue is read however many messages its server counts, where there is no other way",
 			file:    "backup/capture.go",
 			old:     "r.how, r.instead, r.lone = how, instead, true",
 			new:     "r.how, r.instead = how, instead",
-			pkg:     inTests, run: "^TestBackupFromOldServers$/^2.9.10_plain$",
+			pkg:     inTests, run: "^TestMiscountedQueuesOfOldServers$",
 		},
 		{
 			promise: "somebody else's snapshot is waited for",
