@@ -226,8 +226,11 @@ func (u *untidy) lie(t *testing.T, plan storagetest.Injection, grace time.Durati
 
 // A list that names index files twice does not make one take its own place.
 func TestPruneOfAListThatRepeats(t *testing.T) {
-	u := newUntidy(t, newRand(t))
-	u.lie(t, storagetest.Injection{Call: storagetest.Call{Op: storagetest.OpList, Kind: storage.Index}, N: 1, Always: true, Fault: storagetest.Repeats}, 0)
+	r, be := faultyRepo(t, repotest.Options())
+	all := increments(t, r, 0, 1)
+	plan := storagetest.Injection{Call: storagetest.Call{Op: storagetest.OpList, Kind: storage.Index}, N: 1, Always: true, Fault: storagetest.Repeats}
+	prune(t, repotest.Open(t, &storagetest.Injector{Backend: be, Plan: plan}), thorough(t))
+	wantIncrements(t, r, all)
 }
 
 // TestCrashStatesOfAPrune looks at what a power cut leaves after each step of prunes.
