@@ -107,8 +107,8 @@ type checker struct {
 	report   *Report
 
 	index *index.Index
-	packs []storage.Info // that the index lists and that are there
-	marks []marks
+	packs []storage.Info        // that the index lists and that are there
+	marks []marks               // what index files say of packs that nothing needs
 	bad   map[blobCopy]struct{} // copies of blobs that cannot be read
 	trees map[blob.ID]losses    // what is lost in each tree that was seen
 	open  int                   // bytes of names beside the way from the root to the tree at hand

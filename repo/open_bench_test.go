@@ -101,7 +101,7 @@ func manyIncrements(b *testing.B, dir string, n int) {
 // the packs, which takes the longer the more there are.
 func trustingWriter(b *testing.B, rd *Reader) *Writer {
 	b.Helper()
-	w := &Writer{repo: rd.repo, rd: rd, known: rd.index.Load(), ownLock: true}
+	w := &Writer{repo: rd.repo, rd: rd, known: rd.index.Load(), ownLock: true, kept: func() error { return nil }}
 	var err error
 	if w.lock, err = w.repo.lockFile(b.Context(), false); err != nil {
 		b.Fatal(err)

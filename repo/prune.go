@@ -59,7 +59,7 @@ func (p *PrunePlan) Execute(ctx context.Context, progress func(PruneProgress)) (
 	if progress == nil {
 		progress = func(PruneProgress) {}
 	}
-	e := &pruning{PrunePlan: p, repo: p.repo, progress: progress, result: &PruneResult{}, there: make(map[storage.ID]struct{})}
+	e := &pruning{PrunePlan: p, progress: progress, result: &PruneResult{}, there: make(map[storage.ID]struct{})}
 	for _, f := range p.files {
 		e.there[f.info.File.ID] = struct{}{}
 	}
@@ -77,11 +77,9 @@ func (p *PrunePlan) Execute(ctx context.Context, progress func(PruneProgress)) (
 // pruning is a plan that is being executed.
 type pruning struct {
 	*PrunePlan
-	repo     *Repo
 	progress func(PruneProgress)
 	there    map[storage.ID]struct{} // index files
-
-	stuck bool // an index file that others took the place of could not be removed
+	stuck    bool                    // an index file that others took the place of could not be removed
 
 	mu     sync.Mutex
 	result *PruneResult
@@ -133,9 +131,12 @@ func (e *pruning) copyBlobs(ctx context.Context, w *Writer) ([]index.Pack, error
 	e.result.Copied = Amount{stats.Data.New + stats.Tree.New, int64(stats.Data.NewStored + stats.Tree.NewStored)}
 	e.result.NewPacks = Amount{stats.Packs, int64(stats.Written)}
 	if len(bad) > 0 {
+		if err := w.storeIndex(ctx, packs); err != nil { // the next prune need not copy them again
+			bad = append(bad, err)
+		}
 		return nil, fmt.Errorf("nothing was removed, since needed blobs cannot be read: %w", errors.Join(bad...))
 	}
-	return packs, nil
+	return packs, e.copied(w)
 }
 
 // finish makes everything that was saved durable, and returns what no index file
@@ -177,7 +178,20 @@ func (e *pruning) copyPacks(ctx context.Context, w *Writer) (damage []error, err
 		}
 		e.progress(PruneProgress{"repack", i + 1, len(e.repack)})
 	}
-	return damage, g.Wait()
+	err = g.Wait()
+	return damage, errors.Join(err, storage.Cancelled(ctx))
+}
+
+// copied returns nil if all blobs that had to be copied are in the new packs.
+func (e *pruning) copied(w *Writer) error {
+	for _, id := range e.repack {
+		for _, b := range e.toCopy(id) {
+			if !w.known.Has(b.Handle) {
+				return fmt.Errorf("%v was not copied out of %v", b.Handle, storage.File{Kind: storage.Pack, ID: id})
+			}
+		}
+	}
+	return nil
 }
 
 // runs yields the blobs, which are in order of their offsets, in groups that are

@@ -300,12 +300,14 @@ func TestPruneRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		kind   storage.Kind
+		tree   bool // the pack is one of trees
 		damage func(testing.TB, storage.Backend, storage.File)
 	}{
-		{"snapshot that cannot be read", storage.Snapshot, flip},
-		{"index file that cannot be read", storage.Index, flip},
-		{"needed pack is gone", storage.Pack, remove},
-		{"tree that cannot be read", storage.Pack, flip},
+		{"snapshot that cannot be read", storage.Snapshot, false, flip},
+		{"index file that cannot be read", storage.Index, false, flip},
+		{"needed data are gone", storage.Pack, false, remove},
+		{"needed trees are gone", storage.Pack, true, remove},
+		{"tree that cannot be read", storage.Pack, true, flip},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, be := faultyRepo(t, repotest.Options())
@@ -313,9 +315,12 @@ func TestPruneRefuses(t *testing.T) {
 			forget(t, r, all[0])
 			f := storage.File{Kind: tt.kind, ID: firstID(t, be, tt.kind)}
 			if tt.kind == storage.Pack {
-				rd := loadIndex(t, r)
-				for h, l := range rd.All() {
-					if h == (blob.Handle{Kind: blob.Tree, ID: all[1].Tree}) {
+				needed := dataHandle(increment(1)["f"][0])
+				if tt.tree {
+					needed = blob.Handle{Kind: blob.Tree, ID: all[1].Tree}
+				}
+				for h, l := range loadIndex(t, r).All() {
+					if h == needed {
 						f.ID = l.Pack
 					}
 				}

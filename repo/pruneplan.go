@@ -155,12 +155,12 @@ func (r *Repo) PlanPrune(ctx context.Context, o PruneOptions, progress func(Prun
 	if len(o.Without) == 0 {
 		p.lock = r.carried(ctx, true)
 	}
-	make := func(ctx context.Context) error { return p.make(ctx, progress) }
+	fill := func(ctx context.Context) error { return p.fill(ctx, progress) }
 	var err error
 	if r.opts.NoLock && p.lock == nil {
-		err = make(ctx)
+		err = fill(ctx)
 	} else {
-		err = r.locked(ctx, true, make)
+		err = r.locked(ctx, true, fill)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("plan to prune: %w", err)
@@ -168,7 +168,8 @@ func (r *Repo) PlanPrune(ctx context.Context, o PruneOptions, progress func(Prun
 	return p, nil
 }
 
-func (p *PrunePlan) make(ctx context.Context, progress func(PruneProgress)) error {
+// fill finds out all that the plan says.
+func (p *PrunePlan) fill(ctx context.Context, progress func(PruneProgress)) error {
 	roots, err := p.loadSnapshots(ctx, progress)
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func TestKilledPrunes(t *testing.T) {
 // TestPruneAmongOthers runs backups, prunes, forgets and checks at the same time, each of which waits for the others as it must. All succeed, and every
 // snapshot holds what the server had.
 func TestPruneAmongOthers(t *testing.T) {
-	rounds := 2
+	rounds := 1
 	if proof() {
 		rounds = 40
 	}
