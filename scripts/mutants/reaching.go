@@ -175,7 +175,7 @@ func reaching() []mutant {
 			promise: "the keys in a location are not shown",
 			file:    "storage/location/rclone.go",
 			old:     "return \"rclone:\" + name + \",…\" + path",
-			new:     "return \"rclone:\" + address",
+			new:     "return \"rclone:\" + name + \",\" + rest + path",
 			pkg:     inLocation, run: "^TestParse$",
 		},
 		{
