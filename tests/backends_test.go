@@ -107,7 +107,7 @@ func TestLifeElsewhere(t *testing.T) {
 			if got := dst.messages(t, "ORDERS"); got != 550 {
 				t.Errorf("%d messages were restored, want 550", got)
 			}
-			run(0, "forget", "--keep-last", "1")
+			run(0, "forget", "--keep-last", "1", "--prune", "--grace", "0", "--max-unused", "0")
 			if out := e.run(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
 				t.Errorf("restic check: %s", out)
 			}

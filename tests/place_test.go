@@ -78,7 +78,8 @@ func inPlace(t *testing.T, j command, byRestic bool, flags ...string) {
 	if info, err := st.Info(t.Context()); err != nil || info.State.Msgs != 2100 {
 		t.Errorf("restored: %+v, %v", info, err)
 	}
-	run(0, "forget", "--keep-last", "1")
+	run(0, "forget", "--keep-last", "1", "--prune", "--grace", "0", "--max-unused", "0")
+	judge("check", "--read-data")
 	judge("prune")
 	run(0, "check", "--read-data")
 }

@@ -113,7 +113,7 @@ func (r *copyReport) text(o *output) {
 }
 
 func (p *program) copyCommand() *cli.Command {
-	return p.command(needsRepository|needsSnapshots, &cli.Command{
+	return p.command(scheduled|needsRepository|needsSnapshots, &cli.Command{
 		Name:      "copy",
 		Usage:     "copy snapshots from another repository, with what they need",
 		ArgsUsage: "--from-repo LOCATION [SNAPSHOT…]",
