@@ -19,6 +19,7 @@ func (p *program) commands() []*cli.Command {
 		p.checkCommand(),
 		p.verifyCommand(),
 		p.forgetCommand(),
+		p.rewriteCommand(),
 		p.tagCommand(),
 		p.protectCommand(true),
 		p.protectCommand(false),
