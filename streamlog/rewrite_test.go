@@ -305,3 +305,45 @@ func TestRewriteReadsBack(t *testing.T) {
 		t.Error("nothing is missing")
 	}
 }
+
+// TestUnwantedBounds: of a group is asked whether it may hold what is unwanted, and it may where its bounds meet those.
+func TestUnwantedBounds(t *testing.T) {
+	g := &Group{First: 10, Last: 20, From: 1000, To: 2000}
+	for _, c := range []struct {
+		name string
+		u    Unwanted
+		may  bool
+	}{
+		{"any", Unwanted{}, true},
+		{"its last sequence", Unwanted{Seqs: NewDead(slices.Values([]Run{{20, 30}}))}, true},
+		{"sequences behind it", Unwanted{Seqs: NewDead(slices.Values([]Run{{1, 9}, {21, 30}}))}, false},
+		{"since its end", Unwanted{Since: unixNano(2000)}, true},
+		{"since behind it", Unwanted{Since: unixNano(2001)}, false},
+		{"until its beginning", Unwanted{Until: unixNano(1000)}, true},
+		{"until before it", Unwanted{Until: unixNano(999)}, false},
+	} {
+		if c.u.mayBeIn(g) != c.may {
+			t.Errorf("%s: %v", c.name, !c.may)
+		}
+	}
+	for at, is := range map[int64]bool{999: false, 1000: true, 1500: true, 2000: true, 2001: false} {
+		u := Unwanted{Since: unixNano(1000), Until: unixNano(2000)}
+		if u.is(archive.NewMessage("s", at, 1, nil, nil)) != is {
+			t.Errorf("a message of %d: %v", at, !is)
+		}
+	}
+}
+
+// TestRewriteOfDead takes one message out of snapshots that have the same parts, and not the same dead entries in them.
+func TestRewriteOfDead(t *testing.T) {
+	a := &album{life: newLife(t, rand.New(rand.NewPCG(2, 2)), func() int { return 1000 })}
+	a.publish(600)
+	a.scatter()
+	a.keep()
+	for _, seq := range []uint64{9, 8, 200} {
+		delete(a.alive, seq)
+		a.backUp(false)
+		a.keep()
+	}
+	a.rewriteAll(Unwanted{Stream: "S", Seqs: NewDead(slices.Values([]Run{{7, 8}}))})
+}

@@ -351,7 +351,8 @@ func TestFaultAtEveryCallOfRewrite(t *testing.T) {
 			if said != nil {
 				dropDamaged(t, be)
 			}
-			w.judgeRewritten(t, be, want, said == nil)
+			// What a list does not show nobody knows of: it is not rewritten, and stays.
+			w.judgeRewritten(t, be, want, said == nil && plan.Op != storagetest.OpList)
 			again := newFaultRun(t, be, storagetest.Injection{})
 			if _, err := again.rewrite(); err != nil {
 				t.Fatalf("the next run: %v", err)
@@ -471,5 +472,69 @@ func TestKillRewrite(t *testing.T) {
 		if n := len(images["S"].Messages); n != each*(i+1) {
 			t.Errorf("snapshot %d has %d messages", i, n)
 		}
+	}
+}
+
+// TestRewriteAgain: new snapshots are known again when a run that removed none of the old ones is repeated, and those who write keep a run that removes them waiting.
+func TestRewriteAgain(t *testing.T) {
+	w := newWorld(t)
+	r := openWith(t, w.both, nil)
+	rewrite := func(forget bool) ([]repo.SnapshotRewrite, error) {
+		cut, err := chunker.New(r.Polynomial())
+		must(t, err)
+		u := streamlog.Unwanted{Stream: "ORDERS", Seqs: streamlog.NewDead(slices.Values([]streamlog.Run{{First: 2, Last: 2}}))}
+		var all []*snapshot.Snapshot
+		for _, id := range w.ids {
+			sn, err := r.Snapshot(t.Context(), id.String(), snapshot.Filter{})
+			must(t, err)
+			all = append(all, sn)
+		}
+		return r.Rewrite(t.Context(), all, repo.RewriteOptions{Forget: forget}, streamlog.NewRewriter(u, cut), nil)
+	}
+	lock, err := openWith(t, w.both, nil).Lock(t.Context(), false)
+	must(t, err)
+	first, err := rewrite(false)
+	must(t, err)
+	var locked *repo.LockedError
+	if _, err := rewrite(true); !errors.As(err, &locked) {
+		t.Errorf("beside a backup it says %v", err)
+	}
+	must(t, lock.Release())
+	second, err := rewrite(true)
+	must(t, err)
+	for i := range first {
+		if first[i].Known || !second[i].Known || first[i].ID != second[i].ID || !second[i].Forgotten {
+			t.Errorf("snapshot %d became %+v, then %+v", i, first[i], second[i])
+		}
+	}
+	if all := snapshotsOf(t, r); len(all) != len(w.ids) || all[1].Parent != all[0].ID() {
+		t.Errorf("%d snapshots are there", len(all))
+	}
+}
+
+// TestRewriteOfDamage: what cannot be read keeps its snapshot from being rewritten, and no other.
+func TestRewriteOfDamage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// The last part is another one in each snapshot; its directory in the second one goes.
+	r := openWith(t, w.both, nil)
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	second, err := r.Snapshot(t.Context(), w.ids[1].String(), snapshot.Filter{})
+	must(t, err)
+	s, err := streamlog.OpenStream(t.Context(), rd, second.Tree, "ORDERS")
+	must(t, err)
+	for h, at := range rd.All() {
+		if h.ID == s.Node().Subtree {
+			must(t, w.both.Remove(t.Context(), storage.File{Kind: storage.Pack, ID: at.Pack}))
+		}
+	}
+	done, err := newFaultRun(t, w.both, storagetest.Injection{}).rewrite()
+	must(t, err)
+	if len(done) != 2 || !done[0].Forgotten || done[0].Err != nil || done[1].Err == nil || !done[1].ID.IsZero() || done[1].Forgotten {
+		t.Errorf("the snapshots became %+v", done)
+	}
+	if _, err := r.Snapshot(t.Context(), w.ids[1].String(), snapshot.Filter{}); err != nil {
+		t.Error(err)
 	}
 }

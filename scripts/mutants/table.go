@@ -11,7 +11,7 @@ package main
 // What is here of syncs and order is whether the code asks for them at all.
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{durability(), sealing(), merging(), limits(), locking(), capturing(), accounting(), importing(), fromOlder(), resuming(), clustering(), continuing(), restoring(), choosing(), replacing(), exporting(), forgetting(), older(), surveying(), speaking()} {
+	for _, part := range [][]mutant{durability(), sealing(), merging(), limits(), locking(), capturing(), accounting(), importing(), fromOlder(), resuming(), clustering(), continuing(), restoring(), choosing(), replacing(), exporting(), forgetting(), rewriting(), older(), surveying(), speaking()} {
 		all = append(all, part...)
 	}
 	return all

@@ -70,7 +70,7 @@ func (p *program) rewriteCommand() *cli.Command {
 	return p.command(needsRepository|needsSnapshots, &cli.Command{
 		Name:      "rewrite",
 		Usage:     "take messages out of snapshots for good",
-		ArgsUsage: "SNAPSHOT…",
+		ArgsUsage: "[SNAPSHOT…]",
 		Description: "Stores snapshots in which the messages of the stream --stream that fit all of --subject, --seq, --since and --until are not, not\n" +
 			"even as deleted ones. With --forget each takes the place of its old one. Either way the data is gone when the old ones are\n" +
 			"forgotten and the repository is pruned.",
@@ -165,15 +165,13 @@ func (p *program) rewrite(c *cli.Context) error {
 }
 
 func (p *program) rewriteLocked(ctx context.Context, c *cli.Context, r *repo.Repo, u streamlog.Unwanted, o repo.RewriteOptions) error {
-	chosen, err := p.chosenSnapshots(ctx, c, r)
+	chosen, err := p.snapshotsToRewrite(ctx, c, r)
 	if err != nil {
 		return err
 	}
-	snapshot.Sort(chosen)
-	chosen = slices.CompactFunc(chosen, func(a, b *snapshot.Snapshot) bool { return a.ID() == b.ID() })
 	if o.Forget && !c.Bool("protected") {
 		for _, s := range chosen {
-			if slices.Contains(s.Tags, retention.Protected) {
+			if slices.Contains(s.Tags, retention.Protected) && wasToHold(s, u.Stream) {
 				return fmt.Errorf("nothing was rewritten: snapshot %s is protected; --protected has its place taken by one that is protected too", s.ID().Short())
 			}
 		}
@@ -184,10 +182,25 @@ func (p *program) rewriteLocked(ctx context.Context, c *cli.Context, r *repo.Rep
 	}
 	rw := streamlog.NewRewriter(u, cut)
 	done, err := p.runRewrite(ctx, r, chosen, o, rw)
+	if c.Bool("all") {
+		done = slices.DeleteFunc(done, func(s repo.SnapshotRewrite) bool { return s.Same && rw.Done(s.Snapshot.ID()) == nil })
+	}
 	if err != nil && !slices.ContainsFunc(done, func(s repo.SnapshotRewrite) bool { return !s.ID.IsZero() }) {
 		return err
 	}
 	return p.tellRewritten(newRewriteReport(u.Stream, done, rw, o), done, rw, o, err)
+}
+
+// snapshotsToRewrite are the chosen ones, the oldest first. With --all, whether a snapshot holds the stream is what is in it, and not what it was told to hold.
+func (p *program) snapshotsToRewrite(ctx context.Context, c *cli.Context, r *repo.Repo) ([]*snapshot.Snapshot, error) {
+	if c.Bool("all") {
+		s := snapshotSelector(c)
+		s.streams = nil
+		return s.list(ctx, r)
+	}
+	chosen, err := p.chosenSnapshots(ctx, c, r)
+	snapshot.Sort(chosen)
+	return slices.CompactFunc(chosen, func(a, b *snapshot.Snapshot) bool { return a.ID() == b.ID() }), err
 }
 
 func (p *program) runRewrite(ctx context.Context, r *repo.Repo, chosen []*snapshot.Snapshot, o repo.RewriteOptions, rw *streamlog.Rewriter) ([]repo.SnapshotRewrite, error) {
