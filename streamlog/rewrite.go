@@ -144,26 +144,28 @@ func (r *Rewriter) stream(ctx context.Context, src Source, dst Saver, dir *snaps
 	}
 	x := &rewriting{Rewriter: r, src: src, dst: dst, stream: s, out: &RewrittenStream{}}
 	if err := x.run(ctx); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", s.Name, plainly(err))
+		return nil, fmt.Errorf("stream %s: %w", s.Name, withoutStream(err, s.Name))
 	}
 	r.streams[key] = x.out
 	return x.out, nil
 }
 
-// plainError is an error without the words that it is about going on with a log.
-type plainError struct {
+// shortError is an error of which the beginning of the text is left out.
+type shortError struct {
 	error
 	text string
 }
 
-func (e plainError) Error() string { return e.text }
-func (e plainError) Unwrap() error { return e.error }
+func (e shortError) Error() string { return e.text }
+func (e shortError) Unwrap() error { return e.error }
 
-func plainly(err error) error {
-	if text, ok := strings.CutPrefix(err.Error(), ErrUnfit.Error()+": "); ok {
-		return plainError{err, text}
+// withoutStream is an error without the name of the stream that it is about, and without the words that its log cannot be gone on with: nobody wants to.
+func withoutStream(err error, name string) error {
+	text := err.Error()
+	for _, prefix := range []string{ErrUnfit.Error() + ": ", "stream " + name + ": "} {
+		text = strings.TrimPrefix(text, prefix)
 	}
-	return err
+	return shortError{err, text}
 }
 
 // rewriting is one stream's directory at work.
@@ -632,7 +634,7 @@ func (r *Rewriter) readBack(ctx context.Context, src Source, id storage.ID) erro
 		err = x.readFresh(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", s.Name, plainly(err))
+		return fmt.Errorf("stream %s: %w", s.Name, withoutStream(err, s.Name))
 	}
 	done.read = true
 	return nil

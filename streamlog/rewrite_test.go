@@ -334,16 +334,18 @@ func TestUnwantedBounds(t *testing.T) {
 	}
 }
 
-// TestRewriteOfDead takes one message out of snapshots that have the same parts, and not the same dead entries in them.
+// TestRewriteOfDead takes messages out of snapshots that have the same parts, and not the same dead entries in them: some of the dead are unwanted, and
+// some lie between messages that are left, in groups of two that become one. And it takes out the first messages.
 func TestRewriteOfDead(t *testing.T) {
 	a := &album{life: newLife(t, rand.New(rand.NewPCG(2, 2)), func() int { return 1000 })}
 	a.publish(600)
 	a.scatter()
 	a.keep()
-	for _, seq := range []uint64{9, 8, 200} {
+	for _, seq := range []uint64{10, 8, 200} {
 		delete(a.alive, seq)
 		a.backUp(false)
 		a.keep()
 	}
-	a.rewriteAll(Unwanted{Stream: "S", Seqs: NewDead(slices.Values([]Run{{7, 8}}))})
+	a.rewriteAll(Unwanted{Stream: "S", Seqs: NewDead(slices.Values([]Run{{6, 6}, {8, 9}, {11, 11}}))})
+	a.rewriteAll(Unwanted{Stream: "S", Seqs: NewDead(slices.Values([]Run{{1, 3}}))})
 }

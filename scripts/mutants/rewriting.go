@@ -2,35 +2,35 @@ package main
 
 // rewriting: what is taken out of snapshots is nowhere in them, nothing else is, and no snapshot goes before another has its place.
 func rewriting() []mutant {
-	const file, onlyIn, inMany = "streamlog/rewrite.go", "^TestRewrite$", "^TestRewriteTakesMessagesOut$"
+	const file, ofDead, inMany = "streamlog/rewrite.go", "^TestRewriteOfDead$", "^TestRewriteTakesMessagesOut$"
 	return []mutant{
 		{
 			promise: "what had been deleted is taken out of the log too",
 			file:    file,
 			old:     "			case unwanted && dead:\n				w.out.deleted++\n",
 			new:     "			case unwanted && dead:\n				w.out.deleted++\n				return m, nil\n",
-			pkg:     inStreamlog, run: onlyIn,
+			pkg:     inStreamlog, run: ofDead,
 		},
 		{
 			promise: "what is dead for another reason does not come back",
 			file:    file,
 			old:     "			case !dead:\n				return m, nil\n",
 			new:     "			default:\n				return m, nil\n",
-			pkg:     inStreamlog, run: onlyIn,
+			pkg:     inStreamlog, run: ofDead,
 		},
 		{
 			promise: "nothing is dead in a group that was stored anew",
 			file:    file,
 			old:     "dead = x.log.Dead.Minus(NewDead(slices.Values(x.cleared)))",
 			new:     "dead = x.log.Dead",
-			pkg:     inStreamlog, run: onlyIn,
+			pkg:     inStreamlog, run: ofDead,
 		},
 		{
 			promise: "groups that hold nothing unwanted stay as they are",
 			file:    file,
 			old:     "		if !touched[j] {\n",
 			new:     "		if false {\n",
-			pkg:     inStreamlog, run: onlyIn,
+			pkg:     inStreamlog, run: ofDead,
 		},
 		{
 			promise: "a group that may hold unwanted messages by its bounds is read",
@@ -43,8 +43,8 @@ func rewriting() []mutant {
 			promise: "a rewritten stream begins with its first message that is left",
 			file:    file,
 			old:     "	if was != nil && x.seqs.Has(was.seq) {",
-			new:     "	if false {",
-			pkg:     inStreamlog, run: onlyIn,
+			new:     "	if false && was != nil {",
+			pkg:     inStreamlog, run: ofDead,
 		},
 		{
 			promise: "the state counts the bytes that are left",
@@ -72,7 +72,7 @@ func rewriting() []mutant {
 			file:    file,
 			old:     "sha256.Sum256(EncodeSegment(within))",
 			new:     "sha256.Sum256(EncodeSegment(within.Within(1, 0)))",
-			pkg:     inStreamlog, run: "^TestRewriteOfDead$",
+			pkg:     inStreamlog, run: ofDead,
 		},
 		{
 			promise: "packs and index are stored before a snapshot takes another's place",
