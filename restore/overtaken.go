@@ -118,18 +118,6 @@ func wider[N int64 | time.Duration](a, b N) N {
 
 func (k keeps) anything() bool { return k.perSubject > 0 || k.messages > 0 || k.bytes > 0 || k.age > 0 }
 
-// stored is what a server counts for a message (nats-server 2.15, fileStoreMsgSize and memStoreMsgSize).
-func (k keeps) stored(m *archive.Message) uint64 {
-	n := uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
-	switch {
-	case k.storage == "memory":
-		return n + 16
-	case len(m.Header) > 0:
-		return n + 34
-	}
-	return n + 30
-}
-
 // arrivals are the messages that came after a snapshot.
 type arrivals struct {
 	keeps    keeps
@@ -143,7 +131,7 @@ type arrivals struct {
 // note counts a message.
 func (a *arrivals) note(m *archive.Message) {
 	a.messages++
-	a.bytes += a.keeps.stored(m)
+	a.bytes += m.StoredSize(a.keeps.storage)
 	rollup := strings.ToLower(headerOf(m, "Nats-Rollup"))
 	switch rollup {
 	case "all":
@@ -181,7 +169,7 @@ func (r *residents) note(m *archive.Message, gone bool) {
 	}
 	if gone {
 		rolled := m.Seq < r.came.all || m.Seq < r.came.rolled[string(m.Subject)]
-		r.gone = append(r.gone, resident{seq: m.Seq, bytes: r.came.keeps.stored(m), out: rolled || m.Time < r.expired})
+		r.gone = append(r.gone, resident{seq: m.Seq, bytes: m.StoredSize(r.came.keeps.storage), out: rolled || m.Time < r.expired})
 	}
 }
 

@@ -46,6 +46,14 @@ type logGroup struct {
 
 // OpenLog opens a stream's log to go on from it. No message is read. What is missing makes it ErrUnfit.
 func OpenLog(ctx context.Context, src Source, s *Stream) (*Log, error) {
+	if s.Err == nil && s.Document.Jetsam.Torn != "" {
+		return nil, fmt.Errorf("%w: it was torn", ErrUnfit)
+	}
+	return openLog(ctx, src, s)
+}
+
+// openLog is OpenLog for a log that may be torn.
+func openLog(ctx context.Context, src Source, s *Stream) (*Log, error) {
 	l := &Log{Stream: s, src: src}
 	err := l.open(ctx)
 	if ctx.Err() != nil {
@@ -60,9 +68,6 @@ func OpenLog(ctx context.Context, src Source, s *Stream) (*Log, error) {
 func (l *Log) open(ctx context.Context) (err error) {
 	if l.Stream.Err != nil {
 		return l.Stream.Err
-	}
-	if l.Stream.Document.Jetsam.Torn != "" {
-		return errors.New("it was torn")
 	}
 	if l.Dead, err = l.Stream.Dead(ctx); err != nil {
 		return err

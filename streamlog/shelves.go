@@ -33,7 +33,14 @@ type part struct {
 
 // place adds a group to the current part, and ends the part and its shelf where they are full.
 func (l *library) place(ctx context.Context, s *savedGroup) error {
-	p := &l.part
+	if full := l.part.add(s); !full {
+		return nil
+	}
+	return l.cutPart(ctx)
+}
+
+// add adds a group, and says whether the part is full.
+func (p *part) add(s *savedGroup) (full bool) {
 	if len(p.groups) == 0 {
 		p.to = s.To
 	}
@@ -41,10 +48,7 @@ func (l *library) place(ctx context.Context, s *savedGroup) error {
 	p.groups = append(p.groups, s.Group)
 	p.size += s.size
 	p.to = max(p.to, s.To)
-	if s.Tail || !endsPart(p.ids) {
-		return nil
-	}
-	return l.cutPart(ctx)
+	return !s.Tail && endsPart(p.ids)
 }
 
 // cutPart ends the current part, and the shelf if that is full.
@@ -103,23 +107,29 @@ func (l *library) endPart(ctx context.Context) error {
 	if len(p.groups) == 0 {
 		return nil
 	}
-	list, err := encodeChunks(p.groups)
-	if err != nil {
-		return err
-	}
-	at := unixNano(p.to)
-	chunksNode, stored, err := saveFile(ctx, l.dst, chunksName, list, at)
+	node, stored, err := p.save(ctx, l.dst)
 	if err != nil {
 		return err
 	}
 	l.stored += stored
-	tree := &snapshot.Tree{Nodes: []*snapshot.Node{snapshot.FileNode(archiveName, p.ids, p.size, at), chunksNode}}
-	node, err := l.saveDir(ctx, seqName(p.groups[0].First), tree, at)
-	if err != nil {
-		return err
-	}
 	l.shelve(p.groups[0].First, p.to, node)
 	return nil
+}
+
+// save stores the part's directory. It returns its node, and the sealed bytes that the repository did not have.
+func (p *part) save(ctx context.Context, dst Saver) (*snapshot.Node, uint64, error) {
+	list, err := encodeChunks(p.groups)
+	if err != nil {
+		return nil, 0, err
+	}
+	at := unixNano(p.to)
+	chunksNode, stored, err := saveFile(ctx, dst, chunksName, list, at)
+	if err != nil {
+		return nil, 0, err
+	}
+	tree := &snapshot.Tree{Nodes: []*snapshot.Node{snapshot.FileNode(archiveName, p.ids, p.size, at), chunksNode}}
+	id, saved, err := dst.SaveTree(ctx, tree)
+	return snapshot.DirNode(seqName(p.groups[0].First), id, at), stored + uint64(saved.Stored), err
 }
 
 func (l *library) endShelf(ctx context.Context) error {

@@ -46,7 +46,7 @@ func (l *life) publish(n int) {
 		for i := range payload {
 			payload[i] = byte(l.rnd.Uint32())
 		}
-		l.alive[l.last] = archive.AppendMessage(nil, "a.subject", l.at, l.last, nil, payload)
+		l.alive[l.last] = archive.AppendMessage(nil, fmt.Sprintf("subject.%d", l.rnd.IntN(9)), l.at, l.last, nil, payload)
 	}
 }
 

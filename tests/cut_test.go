@@ -28,6 +28,7 @@ import (
 type orders struct {
 	src, dst *source
 	r        *repo.Repo
+	dir      string
 	rnd      *rand.Rand
 	st       jetstream.Stream
 	image    image
@@ -44,7 +45,7 @@ func newOrdersOn(t *testing.T, o natsd.Options) *orders {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	x := &orders{src: startServer(t, o), dst: startServer(t, natsd.Options{}), rnd: rand.New(rand.NewPCG(seed, 1))}
-	x.r, _ = newRepo(t, repo.Options{})
+	x.r, x.dir = newRepo(t, repo.Options{})
 	x.st = x.src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})
 	x.publish(t, 1500)
 	x.remove(t, 100)

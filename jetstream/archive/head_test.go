@@ -255,3 +255,32 @@ func TestParseConsumerRefuses(t *testing.T) {
 		})
 	}
 }
+
+func TestReduced(t *testing.T) {
+	for _, c := range []struct{ name, raw, want string }{
+		{"usual", `{"messages":5,"bytes":90,"first_seq":1,"last_seq":9,"num_subjects":2,"num_deleted":4,"consumer_count":7}`,
+			`{"messages":3,"bytes":50,"first_seq":4,"last_seq":9,"num_deleted":3,"consumer_count":7}`},
+		{"nothing was deleted before", `{"messages":5,"bytes":90,"first_seq":1,"last_seq":9}`, `{"messages":3,"bytes":50,"first_seq":4,"last_seq":9,"num_deleted":3}`},
+		{"what tells of messages", ` { "Subjects":{"secret.a":1}, "messages" : 5,"deleted":[7],"lost":{"msgs":[1]},"bytes":90,"first_seq":1,"last_seq":9,"future":[1, 2]}`,
+			`{"messages":3,"bytes":50,"first_seq":4,"last_seq":9,"future":[1, 2],"num_deleted":3}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := ParseState([]byte(c.raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Messages, s.Bytes, s.FirstSeq = 3, 50, 4
+			got, err := s.Reduced([]byte(c.raw))
+			if err != nil || string(got) != c.want {
+				t.Errorf("%s %v, want %s", got, err, c.want)
+			}
+		})
+	}
+	s := State{FirstSeq: 10, LastSeq: 9}
+	if got, err := s.Reduced([]byte(`{"messages":1,"first_seq":9,"last_seq":9}`)); err != nil || string(got) != `{"messages":0,"first_seq":10,"last_seq":9}` {
+		t.Errorf("an empty stream: %s %v", got, err)
+	}
+	if _, err := s.Reduced([]byte(`[]`)); !errors.Is(err, ErrFormat) {
+		t.Error(err)
+	}
+}

@@ -164,6 +164,26 @@ func addMember(raw json.RawMessage, name string, value []byte, comma bool) json.
 	return slices.Insert(slices.Clone(raw), end, []byte(text)...)
 }
 
+// dropMember returns the object raw without its members of that name. The others keep
+// the bytes of their values. What is not a JSON object is returned as it is.
+func dropMember(raw json.RawMessage, name string) json.RawMessage {
+	if checkObject(raw) != nil || valueOf(raw, name) == nil {
+		return raw
+	}
+	left := json.RawMessage{'{'}
+	for m := range members(raw) {
+		if strings.EqualFold(m.key, name) {
+			continue
+		}
+		if len(left) > 1 {
+			left = append(left, ',')
+		}
+		key, _ := json.Marshal(m.key) // a string always can be
+		left = append(append(append(left, key...), ':'), raw[m.start:m.end]...)
+	}
+	return append(left, '}')
+}
+
 func setUint(raw json.RawMessage, name string, value uint64) json.RawMessage {
 	return setMember(raw, name, strconv.AppendUint(nil, value, 10))
 }

@@ -23,6 +23,19 @@ type Message struct {
 // from them.
 func (m *Message) PayloadOffset() int { return len(m.Raw) - len(m.Payload) }
 
+// StoredSize is what a server counts for the message in a stream of that storage
+// (nats-server 2.15, fileStoreMsgSize and memStoreMsgSize), in bytes.
+func (m *Message) StoredSize(storage string) uint64 {
+	n := uint64(len(m.Subject) + len(m.Header) + len(m.Payload))
+	switch {
+	case storage == "memory":
+		return n + 16
+	case len(m.Header) > 0:
+		return n + 34
+	}
+	return n + 30
+}
+
 // NewMessage returns a message in memory of its own: its subject, time in Unix
 // nanoseconds, sequence (from 1), header block (empty for none) and payload. It
 // is what a reader makes of AppendMessage's bytes, and checks as little.

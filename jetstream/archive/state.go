@@ -15,7 +15,12 @@ const (
 	fieldLastSeq   = "last_seq"
 	fieldLastTime  = "last_ts"
 	fieldConsumers = "consumer_count"
+	fieldDeleted   = "num_deleted"
 )
+
+// detailFields are what a state says of subjects and of single sequences. A restore
+// needs none of it.
+var detailFields = [...]string{"num_subjects", "subjects", "deleted", "lost"}
 
 // State is what a server says of a stream: nats-server's StreamState, as far as
 // jetsam reads it. The JSON itself is what is kept and sent.
@@ -83,6 +88,26 @@ func (h *Head) WithState(s State) (*Head, error) {
 		return nil, err
 	}
 	return &Head{State: raw, StateTime: h.StateTime, Consumers: h.Consumers}, nil
+}
+
+// Reduced returns the JSON of a state from which messages were deleted: raw with what
+// s says, the number of sequences that are gone between the first and the last, and
+// without what it said of subjects and of single sequences.
+func (s State) Reduced(raw json.RawMessage) (json.RawMessage, error) {
+	old, err := ParseState(raw)
+	if err != nil {
+		return nil, err
+	}
+	if raw, err = editState(raw, old, s); err != nil {
+		return nil, err
+	}
+	for _, field := range detailFields {
+		raw = dropMember(raw, field)
+	}
+	if gone := s.LastSeq + 1 - s.FirstSeq - s.Messages; gone > 0 || valueOf(raw, fieldDeleted) != nil {
+		raw = setUint(raw, fieldDeleted, gone)
+	}
+	return raw, nil
 }
 
 // editState sets the fields in which s differs from old, which raw says.

@@ -33,6 +33,7 @@ func mutants() []mutant {
 		exporting(),
 		forgetting(),
 		pruning(),
+		rewriting(),
 		older(),
 		surveying(),
 		storing(),

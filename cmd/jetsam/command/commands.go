@@ -22,6 +22,7 @@ func (p *program) commands() []*cli.Command {
 		p.verifyCommand(),
 		p.forgetCommand(),
 		p.pruneCommand(),
+		p.rewriteCommand(),
 		p.tagCommand(),
 		p.protectCommand(true),
 		p.protectCommand(false),
