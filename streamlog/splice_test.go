@@ -105,7 +105,7 @@ func (l *life) dead() *Dead {
 }
 
 func (l *life) state() json.RawMessage {
-	return json.RawMessage(fmt.Sprintf(`{"messages":%d,"bytes":1,"first_seq":%d,"first_ts":"2026-01-01T00:00:00Z","last_seq":%d,"last_ts":"2026-01-01T00:00:00Z","consumer_count":0}`,
+	return json.RawMessage(fmt.Sprintf(`{"messages":%d,"bytes":1000000000,"first_seq":%d,"first_ts":"2026-01-01T00:00:00Z","last_seq":%d,"last_ts":"2026-01-01T00:00:00Z","consumer_count":0}`,
 		len(l.alive), l.first, l.last))
 }
 

@@ -355,7 +355,14 @@ func TestFaultAtEveryCallOfRewrite(t *testing.T) {
 			passedOver := plan.Op == storagetest.OpList || plan.Kind == storage.Snapshot && len(f.warned) > 0
 			w.judgeRewritten(t, be, want, said == nil && !passedOver)
 			again := newFaultRun(t, be, storagetest.Injection{})
-			if _, err := again.rewrite(); err != nil {
+			_, err = again.rewrite()
+			if plan.Op == storagetest.OpSave && plan.Kind == storage.Pack && errors.Is(err, repo.ErrCorrupt) {
+				// A pack that was garbled is listed, and what is in it is not stored again until it is repaired.
+				f.wantNamed(t, err)
+				w.judgeRewritten(t, be, want, false)
+				return
+			}
+			if err != nil {
 				t.Fatalf("the next run: %v", err)
 			}
 			w.judgeRewritten(t, be, want, true)
