@@ -414,7 +414,7 @@ func (a *aviary) commandLines() {
 		{"snapshots", "--password", a.password.text},
 		{"backup", "--nats-pasword=" + a.nats.text, "--all"},
 		{"snapshots", "--repo", "https" + secretURL},
-		{"snapshots", "--repo", "rest:https" + secretURL},
+		{"snapshots", "--repo", "nats:" + secretURL[1:]},
 		{"snapshots", "--repo", "s3:https" + secretURL},
 		{"init", "--repo", "nats" + secretURL},
 		{"backup", "--all", "nats" + secretURL},
@@ -426,6 +426,8 @@ func (a *aviary) commandLines() {
 	} {
 		a.both(1, pw, args...)
 	}
+	nowhere := "://bob:" + a.nats.text + "@127.0.0.1:1/x" // where nobody listens
+	a.both(24, pw, "snapshots", "--repo", "rest:https"+nowhere, "--retry-storage", "2s")
 	a.both(10, append(pw, "JETSAM_REPOSITORY="+a.path("nothing")), "snapshots")
 	a.both(1, append(pw, "JETSAM_REPOSITORY=https"+secretURL), "snapshots")
 }
