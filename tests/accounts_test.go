@@ -165,6 +165,7 @@ func writeJobs(t *testing.T, o *operated) string {
 // TestSeveralAccounts runs the jobs file of the page against a server whose accounts are JWTs and have streams of the same names, and restores each
 // into its own account of another server.
 func TestSeveralAccounts(t *testing.T) {
+	t.Parallel()
 	from, to := startOperated(t, "from", "orders", "billing"), startOperated(t, "to", "orders", "billing")
 	jobs := writeJobs(t, from)
 	messages := map[string]int{"orders": 700, "billing": 300}

@@ -271,6 +271,7 @@ func (a *aviary) searchFiles(dir string) (files int) {
 // subjects are canaries, and searches for them in what the commands print, in the repository, in what they leave in the
 // temporary directory, and in what other processes could see.
 func TestNoCommandTellsASecret(t *testing.T) {
+	t.Parallel()
 	a := newAviary(t)
 	for _, part := range []struct {
 		name string

@@ -198,6 +198,7 @@ func TestCopyOfADamagedRepository(t *testing.T) {
 
 // TestKillCopy: a copy that is killed at any moment leaves a sound repository, and the next one needs nobody's help and copies the rest.
 func TestKillCopy(t *testing.T) {
+	t.Parallel()
 	k := newKiller(t)
 	src := startServer(t, natsd.Options{})
 	ours, dir := newRepo(t, repo.Options{})

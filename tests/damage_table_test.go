@@ -578,6 +578,7 @@ const damageSample = 8
 // TestDamageTable damages a repository in the ways of the table, and holds what the commands say against it, and against docs/damage.md.
 // With JETSAM_UPDATE_DAMAGE=1 it goes through all of them and writes that page.
 func TestDamageTable(t *testing.T) {
+	t.Parallel()
 	update := os.Getenv(updateDamagePage) != ""
 	offset := rand.IntN(damageSample)
 	t.Logf("every %dth row from row %d, unless it is all", damageSample, offset)

@@ -286,6 +286,7 @@ func (g *graveyard) span(stream string, groups ...int) span {
 
 // TestDead restores streams whose logs hold entries that are not alive, and looks at them in every other way.
 func TestDead(t *testing.T) {
+	t.Parallel()
 	g := newGraveyard(t)
 	g.src.Shutdown()
 	c := command{repo: g.dir}

@@ -94,6 +94,7 @@ func resticForgets(t *testing.T, dir string, policy []string) (keep, forget map[
 // TestForgetAsRestic lets restic and the same policy here decide about the same snapshots. Restic before 0.16 does not keep the oldest snapshot
 // only because it is the oldest.
 func TestForgetAsRestic(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))

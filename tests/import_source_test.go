@@ -69,6 +69,7 @@ func subtrees(t testing.TB, r *repo.Repo) map[string]blob.ID {
 // TestImportFromRestic: what is imported out of a repository that restic wrote is, to the byte, what is imported from the directories themselves: archives of
 // messages, and files of older servers, which are read twice.
 func TestImportFromRestic(t *testing.T) {
+	t.Parallel()
 	src, want := filled(t)
 	dir := dumpAll(t, src, sortedKeys(want)...)
 	src.Shutdown()
@@ -139,6 +140,7 @@ func fewStreams(t testing.TB) string {
 
 // TestImportFromADamagedRepository: whichever blob of the source is damaged, streams that need it are named, or their directory is, and the others are what they were.
 func TestImportFromADamagedRepository(t *testing.T) {
+	t.Parallel()
 	dir := fewStreams(t)
 	whole, _ := newRepo(t, repo.Options{})
 	importAll(t, whole, backup.ImportOptions{}, dir)
@@ -186,6 +188,7 @@ func TestImportFromADamagedRepository(t *testing.T) {
 
 // TestImportFromOddDirectories: links and pipes that restic saved are not followed and not taken for what they lead to, and names may hold anything.
 func TestImportFromOddDirectories(t *testing.T) {
+	t.Parallel()
 	dir := fewStreams(t)
 	must(t, os.Symlink(filepath.Join(dir, "A"), filepath.Join(dir, "LINK"))) // to a directory: no dump
 	must(t, os.Rename(filepath.Join(dir, "B", "stream.arc.s2"), filepath.Join(dir, "B", "elsewhere")))
@@ -225,6 +228,7 @@ func TestImportFromOurOwn(t *testing.T) {
 
 // TestImportFromAHostileRepository: directories without end, and files that are not as long as they say, are errors, soon.
 func TestImportFromAHostileRepository(t *testing.T) {
+	t.Parallel()
 	at := time.Unix(1_700_000_000, 0)
 	dumped := filepath.Join(fewStreams(t), "A")
 	ctx := t.Context()
@@ -305,6 +309,7 @@ func saveDump(t *testing.T, w *repo.Writer, dir string, longer int) blob.ID {
 
 // TestImportedIsRemembered: what was imported of a snapshot is known by its tag, for the same host, account and streams.
 func TestImportedIsRemembered(t *testing.T) {
+	t.Parallel()
 	dir := fewStreams(t)
 	source, rd, sn := openSource(t, resticSource(t, nil, nil, dir))
 	find := func(paths ...string) []*backup.Dump {

@@ -197,6 +197,7 @@ func messageAdded(p []byte) []byte {
 
 // TestImportOfDamagedDumps: one directory that cannot be taken costs no other, is named with the reason, and nothing of it is in the snapshot.
 func TestImportOfDamagedDumps(t *testing.T) {
+	t.Parallel()
 	src := startServer(t, natsd.Options{})
 	for _, name := range []string{"GOOD", "BAD"} {
 		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{strings.ToLower(name)}})

@@ -139,6 +139,7 @@ func (c command) opens(t *testing.T, file string) bool {
 // TestKillKeys kills the commands that change keys, and unlock. Always a password
 // opens the repository, and which one it is depends on how far the command came.
 func TestKillKeys(t *testing.T) {
+	t.Parallel()
 	k := newKiller(t)
 	_, dir := newRepo(t, repo.Options{})
 	c := command{repo: dir}

@@ -31,6 +31,7 @@ func kills(t *testing.T) int {
 // TestKill kills backups at random moments. The next run must succeed without anybody's help, the repository must be whole
 // by jetsam's and by restic's word, and the snapshot from before must restore exactly.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))

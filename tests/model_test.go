@@ -26,6 +26,7 @@ const modelSteps = 300
 // JETSAM_SEED=N plays one history again, JETSAM_PROOF=1 plays many, and JETSAM_SOAK=2h plays them for that long. The steps follow the seed;
 // what the clock says does not.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	repotest.Histories(t, 4, func(t *testing.T, seed uint64, _ bool) map[string]int {
 		m := newModel(t, seed)
 		for range modelSteps {
