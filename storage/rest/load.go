@@ -81,7 +81,14 @@ func (b *Backend) part(ctx context.Context, f storage.File, off int64, n int) (d
 		data, err = a.part(off, n)
 		return err
 	}})
-	if status(err) != http.StatusRequestedRangeNotSatisfiable {
+	switch status(err) {
+	case http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusNotFound: // what rclone says where a part lies far behind the end, too
+		if outside := b.within(ctx, f, off, n); errors.Is(outside, io.ErrUnexpectedEOF) {
+			return nil, outside
+		}
+		return nil, err
+	default:
 		return data, err
 	}
 	if err := b.within(ctx, f, off, n); err != nil || n < 0 {
