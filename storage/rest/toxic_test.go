@@ -161,7 +161,7 @@ func TestHalfOpenLine(t *testing.T) {
 	for _, stream := range []string{"upstream", "downstream"} {
 		t.Run(stream, func(t *testing.T) {
 			p := line(t, server.Address)
-			const idle = 300 * time.Millisecond
+			const idle = time.Second
 			be := open(t, "http://"+p.Listen+"/"+stream, rest.Options{Idle: idle})
 			defer be.Close()
 			if err := be.Create(t.Context()); err != nil {
