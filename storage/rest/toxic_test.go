@@ -170,7 +170,7 @@ func TestHalfOpenLine(t *testing.T) {
 			poison(t, p, "timeout", stream, map[string]any{"timeout": 0})
 			f, data := storagetest.RandomFile(storage.Pack, 8<<20) // more than sockets hold
 			err := be.Save(t.Context(), f, data)
-			if !errors.Is(err, storage.ErrUnreachable) || storage.IsPermanent(err) || !strings.Contains(err.Error(), p.Listen+": nothing came or went for 300ms") {
+			if !errors.Is(err, storage.ErrUnreachable) || storage.IsPermanent(err) || !strings.Contains(err.Error(), p.Listen+": nothing came or went for 1s") {
 				t.Errorf("save: %v", err)
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
