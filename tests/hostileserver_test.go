@@ -278,7 +278,6 @@ func bounded(t testing.TB, f func()) {
 // TestHostileSnapshots is sent snapshots as no server sends them: each is an error that says what is wrong, within bounds of memory and time,
 // and nothing is saved.
 func TestHostileSnapshots(t *testing.T) {
-	t.Parallel()
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	for _, name := range sortedKeys(hostileSnapshots(t, &hostile{})) {
 		t.Run(name, func(t *testing.T) {
@@ -311,7 +310,6 @@ func TestHostileSnapshots(t *testing.T) {
 
 // TestHostileAnswers asks a server that answers what nobody asked for.
 func TestHostileAnswers(t *testing.T) {
-	t.Parallel()
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	n := 0
 	endless := func(of string, total int, entry func(n int) string) func([]byte) string {
