@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -481,7 +482,10 @@ func TestPruneWhereDeletionIsRefused(t *testing.T) {
 			all := increments(t, r, 0, 5)
 			forget(t, r, all[0], all[1])
 			f := storage.File{Kind: kind}
+			var one sync.Mutex
 			be.Before = func(op storagetest.Op, g storage.File) error {
+				one.Lock()
+				defer one.Unlock()
 				if op == storagetest.OpRemove && g.Kind == kind && (f.ID.IsZero() || f == g) {
 					f = g
 					return fmt.Errorf("remove %v: %w until tomorrow", g, refusal)

@@ -227,6 +227,10 @@ func TestUnfit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A server removes the directory of an account whose last stream is deleted, also while it makes the next one.
+	if _, err := js.AddStream(&natsgo.StreamConfig{Name: "OTHER", Subjects: []string{"other"}}); err != nil {
+		t.Fatal(err)
+	}
 	fitting := natsgo.StreamConfig{Subjects: []string{"jetsam.S.>"}, Discard: natsgo.DiscardNew, AllowDirect: true}
 	for name, change := range map[string]func(*natsgo.StreamConfig){
 		"max_age":              func(c *natsgo.StreamConfig) { c.MaxAge = time.Hour },
