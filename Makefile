@@ -14,7 +14,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unve
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/jetsam for this machine
@@ -95,6 +95,10 @@ cover: ## how much of the code the tests reach (cover.out)
 .PHONY: release
 release: ## build dist/ for linux, darwin and windows, amd64 and arm64, with checksums
 	scripts/release.sh '$(VERSION)' dist
+
+.PHONY: reproducible
+reproducible: ## build twice, in different folders and once with nothing cached, and compare the bytes
+	scripts/reproducible.sh '$(VERSION)'
 
 .PHONY: clean
 clean: ## remove what was built
