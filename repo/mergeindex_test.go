@@ -402,6 +402,11 @@ func TestOneOfTwoMerges(t *testing.T) {
 			clock.Store(time.Now().Unix())
 			first := newWriter(t, clockedRepo(t, be, &clock), nil)
 			second := newWriter(t, clockedRepo(t, be, &clock), nil)
+			for _, w := range []*repo.Writer{first, second} {
+				if err := w.Certain(); err != nil {
+					t.Fatal(err)
+				}
+			}
 			clock.Add(600)
 			var begun atomic.Bool
 			be.Before = func(op storagetest.Op, f storage.File) error {
