@@ -69,8 +69,8 @@ func (c *counted) take(k storage.Kind) int {
 	return n
 }
 
-// readAll opens the repository with a cache, and returns the contents of all files of all snapshots, sorted.
-func readAll(t *testing.T, be storage.Backend, c repo.Cache) (contents []string) {
+// openCached opens a repository with a cache, and loads its index.
+func openCached(t *testing.T, be storage.Backend, c repo.Cache) (*repo.Repo, *repo.Reader) {
 	t.Helper()
 	o := repotest.Options()
 	o.Cache = c
@@ -82,6 +82,13 @@ func readAll(t *testing.T, be storage.Backend, c repo.Cache) (contents []string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, rd
+}
+
+// readAll opens the repository with a cache, and returns the contents of all files of all snapshots, sorted.
+func readAll(t *testing.T, be storage.Backend, c repo.Cache) (contents []string) {
+	t.Helper()
+	r, rd := openCached(t, be, c)
 	for s, err := range r.Snapshots(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
@@ -170,24 +177,12 @@ func TestNothingUnsoundIsKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			data, err := be.Load(t.Context(), info.File, 0, -1)
-			if err != nil {
-				t.Fatal(err)
-			}
+			data := loadFile(t, be, info.File)
 			bad := slices.Clone(data)
 			bad[len(bad)/4] ^= 1
 			replaceFile(t, be, info.File, bad)
 			c := &copies{kept: make(map[string][]byte)}
-			o := repotest.Options()
-			o.Cache = c
-			r, err := repo.Open(t.Context(), be, secret.New(repotest.Password), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rd, err := r.LoadIndex(t.Context(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r, rd := openCached(t, be, c)
 			for h := range rd.All() {
 				rd.Load(t.Context(), h, nil) // fails where the pack is the damaged one
 			}

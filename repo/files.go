@@ -159,7 +159,7 @@ const storedTries = 3
 func (r *Repo) stored(ctx context.Context, f storage.File, size int) error {
 	info, err := r.be.Stat(ctx, f)
 	for try := 1; try < storedTries && errors.Is(err, storage.ErrNotExist); try++ {
-		if err := sleep(ctx, r.opts.LockWait); err != nil {
+		if err := storage.Sleep(ctx, r.opts.LockWait); err != nil {
 			return err
 		}
 		info, err = r.be.Stat(ctx, f)

@@ -63,7 +63,7 @@ func (r *Repo) gone(ctx context.Context, f storage.File) error {
 		case try == storedTries:
 			return fmt.Errorf("%v is still there, although the storage said that it was removed", f)
 		}
-		if err := sleep(ctx, r.opts.LockWait); err != nil {
+		if err := storage.Sleep(ctx, r.opts.LockWait); err != nil {
 			return err
 		}
 	}

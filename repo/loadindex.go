@@ -67,6 +67,19 @@ func (rd *Reader) update(ctx context.Context) error {
 	return nil
 }
 
+// reloadIfGone reads the index anew if an index file that was read is gone, and reports
+// whether one is.
+func (rd *Reader) reloadIfGone(ctx context.Context) (gone bool, err error) {
+	infos, err := rd.repo.list(ctx, storage.Index)
+	if err != nil {
+		return false, err
+	}
+	if _, same := rd.filesIn(infos); same {
+		return false, nil
+	}
+	return true, rd.reload(ctx, nil)
+}
+
 // filesIn returns the index files that were read, and whether all of them are
 // among infos.
 func (rd *Reader) filesIn(infos []storage.Info) (files map[storage.ID]struct{}, all bool) {
@@ -129,7 +142,7 @@ func (l *indexLoad) read(ctx context.Context, infos []storage.Info) error {
 			}
 			return nil
 		}
-		if err := sleep(ctx, l.repo.opts.LockWait); err != nil {
+		if err := storage.Sleep(ctx, l.repo.opts.LockWait); err != nil {
 			return err
 		}
 		if infos, err = l.repo.list(ctx, storage.Index); err != nil {

@@ -148,7 +148,7 @@ func (l *Lock) acquire(ctx context.Context) error {
 		if !errors.As(err, &locked) || !l.repo.wallClock().Before(end) {
 			return err
 		}
-		if err := sleep(ctx, min(pause, end.Sub(l.repo.wallClock()))); err != nil {
+		if err := storage.Sleep(ctx, min(pause, end.Sub(l.repo.wallClock()))); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (l *Lock) write(ctx context.Context) (err error) {
 // ascertain waits, and looks for others' locks again: somebody may have written
 // one at the same time. Where one stands against this one, this one is removed.
 func (l *Lock) ascertain(ctx context.Context) error {
-	err := sleep(ctx, l.repo.opts.LockWait)
+	err := storage.Sleep(ctx, l.repo.opts.LockWait)
 	if err == nil {
 		err = l.conflict(ctx, l.file)
 	}
@@ -208,7 +208,7 @@ func (l *Lock) conflictWith(ctx context.Context, info storage.Info) error {
 	other, err := r.loadLock(ctx, info)
 	if errors.Is(err, ErrCorrupt) {
 		// In some places a file can be seen before all of it is there.
-		if err := sleep(ctx, r.opts.LockWait); err != nil {
+		if err := storage.Sleep(ctx, r.opts.LockWait); err != nil {
 			return err
 		}
 		other, err = r.loadLock(ctx, info)
@@ -290,7 +290,7 @@ func (l *Lock) show(ctx context.Context) error {
 	if err := l.renew(ctx); err != nil {
 		return err
 	}
-	return sleep(ctx, l.repo.opts.LockWait)
+	return storage.Sleep(ctx, l.repo.opts.LockWait)
 }
 
 // settled returns errBusy unless all others' locks are older than lockSettled,
@@ -380,16 +380,4 @@ func (r *Repo) removeLocks(ctx context.Context, files ...storage.File) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// sleep waits for d, or until ctx is done, which is an error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return storage.Cancelled(ctx)
-	case <-ctx.Done():
-		return storage.Cancelled(ctx)
-	}
 }

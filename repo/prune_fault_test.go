@@ -68,11 +68,17 @@ func newUntidy(t testing.TB, rng *rand.Rand) *untidy {
 // clone copies the repository.
 func (u *untidy) clone(t testing.TB) *mem.Backend {
 	t.Helper()
+	return cloneOf(t, u.be)
+}
+
+// cloneOf copies all files of a repository into memory.
+func cloneOf(t testing.TB, from storage.Backend) *mem.Backend {
+	t.Helper()
 	be := mem.New()
 	for _, k := range storage.Kinds() {
-		for info, err := range u.be.List(t.Context(), k) {
+		for info, err := range from.List(t.Context(), k) {
 			if err == nil {
-				err = be.Save(t.Context(), info.File, loadFile(t, u.be, info.File))
+				err = be.Save(t.Context(), info.File, loadFile(t, from, info.File))
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -127,7 +127,7 @@ func (l *Lock) tryRevive(ctx context.Context) error {
 	if err := l.renew(ctx); err != nil {
 		return err
 	}
-	if err := sleep(ctx, l.repo.opts.LockWait); err != nil {
+	if err := storage.Sleep(ctx, l.repo.opts.LockWait); err != nil {
 		return err
 	}
 	return l.conflict(ctx, l.file)

@@ -51,33 +51,13 @@ func newHurtRepo(t testing.TB) *hurtRepo {
 // copy gives a copy of the repository in a place where calls can be made to fail.
 func (x *hurtRepo) copy(t testing.TB) *storagetest.Faulty {
 	t.Helper()
-	be := mem.New()
-	for _, k := range storage.Kinds() {
-		for info, err := range x.be.List(t.Context(), k) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := be.Save(t.Context(), info.File, bytesOf(t, x.be, info.File)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return &storagetest.Faulty{Backend: be}
-}
-
-func bytesOf(t testing.TB, be storage.Backend, f storage.File) []byte {
-	t.Helper()
-	p, err := be.Load(t.Context(), f, 0, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return &storagetest.Faulty{Backend: cloneOf(t, x.be)}
 }
 
 // edit changes a file, or removes it where there is no how.
 func edit(t testing.TB, be storage.Backend, f storage.File, how func([]byte) []byte) {
 	t.Helper()
-	p := bytesOf(t, be, f)
+	p := loadFile(t, be, f)
 	err := be.Remove(t.Context(), f)
 	if err == nil && how != nil {
 		err = be.Save(t.Context(), f, how(p))
@@ -162,7 +142,7 @@ var damages = []struct {
 	}, "02", "02"},
 	{"packs swapped", func(t testing.TB, x *hurtRepo, be storage.Backend) {
 		a, b := x.packOf(t, 0), x.packOf(t, 1)
-		p, q := bytesOf(t, be, a), bytesOf(t, be, b)
+		p, q := loadFile(t, be, a), loadFile(t, be, b)
 		edit(t, be, a, func([]byte) []byte { return q })
 		edit(t, be, b, func([]byte) []byte { return p })
 	}, "012", "012"},
@@ -291,7 +271,7 @@ func everyFile(t testing.TB, be storage.Backend) (out []string) {
 	for _, k := range storage.Kinds() {
 		for _, id := range ids(t, be, k) {
 			f := storage.File{Kind: k, ID: id}
-			out = append(out, fmt.Sprintf("%v %v", f, storage.Sum(bytesOf(t, be, f))))
+			out = append(out, fmt.Sprintf("%v %v", f, storage.Sum(loadFile(t, be, f))))
 		}
 	}
 	return out
@@ -401,7 +381,7 @@ func inDirectory(t testing.TB, from storage.Backend) storage.Backend {
 	for _, k := range storage.Kinds() {
 		for _, id := range ids(t, from, k) {
 			f := storage.File{Kind: k, ID: id}
-			if err := be.Save(t.Context(), f, bytesOf(t, from, f)); err != nil {
+			if err := be.Save(t.Context(), f, loadFile(t, from, f)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -493,7 +473,7 @@ func TestRepairKeepsMisnamedSnapshots(t *testing.T) {
 	x := newHurtRepo(t)
 	be := x.copy(t)
 	a, b := storage.File{Kind: storage.Snapshot, ID: x.snapshots[0]}, storage.File{Kind: storage.Snapshot, ID: x.snapshots[1]}
-	p, q := bytesOf(t, be, a), bytesOf(t, be, b)
+	p, q := loadFile(t, be, a), loadFile(t, be, b)
 	edit(t, be, a, func([]byte) []byte { return q })
 	edit(t, be, b, func([]byte) []byte { return p })
 	edit(t, be, storage.File{Kind: storage.Snapshot, ID: x.snapshots[2]}, flipFirst)

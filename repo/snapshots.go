@@ -49,7 +49,7 @@ func (r *Repo) loadListed(ctx context.Context, info storage.Info) (*snapshot.Sna
 	if !errors.Is(err, storage.ErrNotExist) {
 		return s, err
 	}
-	if err := sleep(ctx, r.opts.LockWait); err != nil {
+	if err := storage.Sleep(ctx, r.opts.LockWait); err != nil {
 		return nil, err
 	}
 	return r.loadSnapshot(ctx, info)

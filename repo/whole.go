@@ -22,14 +22,7 @@ func (w *Writer) whole(ctx context.Context, root blob.ID) error {
 	if err := w.ownPacks(ctx); err != nil {
 		return err
 	}
-	infos, err := w.repo.list(ctx, storage.Index)
-	if err != nil {
-		return err
-	}
-	if _, same := w.rd.filesIn(infos); same {
-		return nil
-	}
-	if err := w.rd.reload(ctx, nil); err != nil {
+	if gone, err := w.rd.reloadIfGone(ctx); err != nil || !gone {
 		return err
 	}
 	if err := w.lists(ctx, root); err != nil {

@@ -128,14 +128,7 @@ func (w *Writer) Certain() error {
 // lookAgain finds out whether packs were deleted after the index was read, and
 // before the lock was held. Then index files are gone.
 func (w *Writer) lookAgain(ctx context.Context) error {
-	infos, err := w.repo.list(ctx, storage.Index)
-	if err != nil {
-		return err
-	}
-	if _, same := w.rd.filesIn(infos); same {
-		return nil
-	}
-	if err := w.rd.reload(ctx, nil); err != nil {
+	if gone, err := w.rd.reloadIfGone(ctx); err != nil || !gone {
 		return err
 	}
 	there := make(map[storage.ID]struct{})

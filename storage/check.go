@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Check returns the error with which a Backend refuses to begin work on f: that
@@ -51,4 +52,29 @@ func Range(size, off int64, n int) (int, error) {
 		return 0, Permanent(fmt.Errorf("%d bytes are more than the %d MiB that are read at once", want, MaxFileSize>>20))
 	}
 	return int(want), nil
+}
+
+// Sleep waits for d, or until ctx is done, which is an error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return Cancelled(ctx)
+}
+
+// Yield yields the files of a list that was read as a whole, until ctx is done. An
+// error, be it err, with which the list could not be read, ends it.
+func Yield(ctx context.Context, k Kind, infos []Info, err error, yield func(Info, error) bool) {
+	for _, info := range infos {
+		if err != nil || !yield(info, nil) {
+			break
+		}
+		err = Cancelled(ctx)
+	}
+	if err != nil {
+		yield(Info{}, fmt.Errorf("list %v: %w", k, err))
+	}
 }

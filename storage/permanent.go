@@ -28,6 +28,15 @@ func IsPermanent(err error) bool {
 	if errors.As(err, &marked) {
 		return true
 	}
+	return tells(err)
+}
+
+// IsTranslated reports whether err says already, by an error that those of a Backend
+// wrap, what is the case.
+func IsTranslated(err error) bool { return tells(err) || errors.Is(err, ErrUnreachable) }
+
+// tells reports whether err says how things are in the place.
+func tells(err error) bool {
 	for _, known := range []error{ErrNotExist, ErrExist, ErrFull, ErrReadOnly, ErrRetained, io.ErrUnexpectedEOF} {
 		if errors.Is(err, known) {
 			return true

@@ -68,9 +68,9 @@ func reaching() []mutant {
 		},
 		{
 			promise: "who waits to try again ends with his context",
-			file:    "storage/retry/retry.go",
-			old:     "	case <-ctx.Done():\n	}\n	return storage.Cancelled(ctx)",
-			new:     "	}\n	return storage.Cancelled(ctx)",
+			file:    "storage/check.go",
+			old:     "	case <-ctx.Done():\n	}\n	return Cancelled(ctx)",
+			new:     "	}\n	return Cancelled(ctx)",
 			pkg:     inRetry, run: "^TestCancelledWhileWaiting$",
 		},
 		{

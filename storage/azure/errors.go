@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,10 +26,8 @@ func translate(ctx context.Context, err error) error {
 	if cancelled := storage.Cancelled(ctx); cancelled != nil {
 		return cancelled
 	}
-	for _, known := range []error{storage.ErrNotExist, storage.ErrExist, storage.ErrFull, storage.ErrReadOnly, storage.ErrRetained, storage.ErrUnreachable, io.ErrUnexpectedEOF} {
-		if errors.Is(err, known) {
-			return err
-		}
+	if storage.IsTranslated(err) {
+		return err
 	}
 	var (
 		answer *azcore.ResponseError

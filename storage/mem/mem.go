@@ -67,16 +67,7 @@ func (b *Backend) Stat(ctx context.Context, f storage.File) (storage.Info, error
 // iteration began.
 func (b *Backend) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
 	return func(yield func(storage.Info, error) bool) {
-		err := storage.Check(ctx, storage.File{Kind: k})
-		for _, info := range b.list(k) {
-			if err != nil || !yield(info, nil) {
-				break
-			}
-			err = storage.Cancelled(ctx)
-		}
-		if err != nil {
-			yield(storage.Info{}, fmt.Errorf("list %v: %w", k, err))
-		}
+		storage.Yield(ctx, k, b.list(k), storage.Check(ctx, storage.File{Kind: k}), yield)
 	}
 }
 

@@ -108,12 +108,8 @@ func (b *Backend) persist(ctx context.Context, f func() (again bool, err error))
 		if !again || time.Now().Add(pause).After(end) {
 			return err
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return storage.Cancelled(ctx)
+		if err := storage.Sleep(ctx, pause); err != nil {
+			return err
 		}
 	}
 }

@@ -202,19 +202,7 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 func (b *Backend) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
 	return func(yield func(storage.Info, error) bool) {
 		infos, err := b.list(ctx, k)
-		if err != nil {
-			yield(storage.Info{}, fmt.Errorf("list %v: %w", k, err))
-			return
-		}
-		for _, info := range infos {
-			if !yield(info, nil) {
-				return
-			}
-			if err := storage.Cancelled(ctx); err != nil {
-				yield(storage.Info{}, fmt.Errorf("list %v: %w", k, err))
-				return
-			}
-		}
+		storage.Yield(ctx, k, infos, err, yield)
 	}
 }
 

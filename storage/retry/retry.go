@@ -174,15 +174,7 @@ func (b *Backend) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.In
 			yield(storage.Info{}, err)
 			return
 		}
-		for _, info := range infos {
-			if !yield(info, nil) {
-				return
-			}
-			if err := storage.Cancelled(ctx); err != nil {
-				yield(storage.Info{}, fmt.Errorf("list %v: %w", k, err))
-				return
-			}
-		}
+		storage.Yield(ctx, k, infos, nil, yield)
 	}
 }
 
@@ -233,7 +225,7 @@ func (b *Backend) try(ctx context.Context, attempt func(again bool) error) error
 		if b.o.Notify != nil {
 			b.o.Notify(err, pause)
 		}
-		if cancelled := sleep(ctx, pause); cancelled != nil {
+		if cancelled := storage.Sleep(ctx, pause); cancelled != nil {
 			return ended(ctx, cancelled, err)
 		}
 	}
@@ -271,15 +263,4 @@ func asked(err error) time.Duration {
 		return e.RetryAfter()
 	}
 	return 0
-}
-
-// sleep waits for d, or until ctx is done, which is an error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return storage.Cancelled(ctx)
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -33,10 +32,8 @@ func (b *Backend) translate(ctx context.Context, err error) error {
 	if cancelled := storage.Cancelled(ctx); cancelled != nil {
 		return cancelled
 	}
-	for _, known := range []error{storage.ErrNotExist, storage.ErrExist, storage.ErrFull, storage.ErrReadOnly, storage.ErrRetained, storage.ErrUnreachable, io.ErrUnexpectedEOF} {
-		if errors.Is(err, known) {
-			return err
-		}
+	if storage.IsTranslated(err) {
+		return err
 	}
 	var refusal minio.ErrorResponse
 	if errors.As(err, &refusal) && refusal.StatusCode != 0 {

@@ -213,15 +213,7 @@ func (b *Backend) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.In
 			infos, err = b.list(ctx, s, k)
 			return err
 		})
-		for _, info := range infos {
-			if err != nil || !yield(info, nil) {
-				break
-			}
-			err = storage.Cancelled(ctx)
-		}
-		if err != nil {
-			yield(storage.Info{}, fmt.Errorf("list %v: %w", k, err))
-		}
+		storage.Yield(ctx, k, infos, err, yield)
 	}
 }
 

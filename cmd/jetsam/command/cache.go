@@ -84,8 +84,7 @@ var truthful = []string{"check", "doctor", "prune", "repair"}
 // openCache opens the cache that commands use for a repository at a place: one in a directory needs none. It is nil if
 // there is none, which only costs time.
 func (p *program) openCache(c *cli.Context, at place) *cache.Cache {
-	name := strings.TrimPrefix(c.Command.HelpName, programName+" ")
-	name, _, _ = strings.Cut(name, " ")
+	name, _, _ := strings.Cut(commandName(c), " ")
 	if c.Bool("no-cache") || slices.Contains(truthful, name) || !at.Remote() && c.String("cache-dir") == "" {
 		return nil
 	}

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,8 +28,7 @@ type measurement struct {
 }
 
 func newMeasurement(c *cli.Context, now time.Time) *measurement {
-	m := &measurement{file: c.String("metrics-file"), push: c.String("metrics-push"), job: c.String("metrics-job"), began: now}
-	m.command = strings.TrimPrefix(c.Command.HelpName, programName+" ")
+	m := &measurement{file: c.String("metrics-file"), push: c.String("metrics-push"), job: c.String("metrics-job"), command: commandName(c), began: now}
 	if m.file == "" && m.push == "" {
 		return nil
 	}

@@ -127,6 +127,11 @@ func (p *program) command(n needs, c *cli.Command) *cli.Command {
 	return c
 }
 
+// commandName is what a command is called behind the program's name: "repair index".
+func commandName(c *cli.Context) string {
+	return strings.TrimPrefix(c.Command.HelpName, programName+" ")
+}
+
 // given says whether the flag stands on the command line; the environment does not count.
 func (p *program) given(name string) bool { return slices.Contains(p.line.given, name) }
 
