@@ -23,7 +23,7 @@ func TestBucketsOfTheLargest(t *testing.T) {
 	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
 	files, err := src.js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: "files"})
 	must(t, err)
-	size := int64(sized(24, 256)) << 20
+	size := int64(sized(24, 1024)) << 20
 	put, err := files.Put(t.Context(), jetstream.ObjectMeta{Name: "large"}, io.LimitReader(rand.NewChaCha8([32]byte{28}), size))
 	must(t, err)
 	kv, err := src.js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "history", History: 64})
