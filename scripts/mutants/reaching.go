@@ -125,8 +125,8 @@ func reaching() []mutant {
 		{
 			promise: "that an answer broke off does not mean that the file is short",
 			file:    "storage/rest/http.go",
-			old:     "fmt.Errorf(\"%w: %s: %v\", storage.ErrUnreachable, b.base.Host, withoutURL(err))",
-			new:     "fmt.Errorf(\"%w: %s: %w\", storage.ErrUnreachable, b.base.Host, withoutURL(err))",
+			old:     "fmt.Errorf(\"%w: %s: %v\", storage.ErrUnreachable, b.base.Host, httpclient.WithoutURL(err))",
+			new:     "fmt.Errorf(\"%w: %s: %w\", storage.ErrUnreachable, b.base.Host, httpclient.WithoutURL(err))",
 			pkg:     inREST, run: "^TestWrongAnswers$",
 		},
 		{
