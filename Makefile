@@ -53,7 +53,7 @@ matrix: servers ## back up from servers of each release and restore to each, and
 backends: ## get real servers that keep objects (minutes, once), into JETSAM_OLD_SERVERS, and run the tests of storage on them
 	GO='$(GO)' scripts/backends.sh '$(JETSAM_OLD_SERVERS)'
 	JETSAM_BACKENDS=1 $(GO) test -count=1 -timeout 20m ./storage/...
-	JETSAM_BACKENDS=1 $(GO) test -count=1 -timeout 20m -run 'TestS3|TestAzure' ./tests
+	JETSAM_BACKENDS=1 $(GO) test -count=1 -timeout 20m -run 'TestS3|TestAzure|TestGoogle' ./tests
 
 .PHONY: proof
 proof: ## run the suites of crashes, damage, faults and kills in full length (an hour or so)

@@ -15,6 +15,7 @@ program() {
 }
 
 program versitygw github.com/versity/versitygw/cmd/versitygw 1.8.0
+program fake-gcs-server github.com/fsouza/fake-gcs-server 1.56.1
 
 # Azurite is a program for Node.js, which is in a directory of its own.
 if [ ! -d "$dir/azurite-3.35.0" ]; then

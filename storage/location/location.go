@@ -51,6 +51,7 @@ type scheme struct {
 // schemes are the places that are known, by the word before the colon.
 var schemes = map[string]scheme{
 	"azure":  containers,
+	"gs":     googleBuckets,
 	"local":  directories,
 	"nats":   streams,
 	"rclone": rcloneRemotes,

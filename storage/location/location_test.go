@@ -1,7 +1,11 @@
 package location_test
 
 import (
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +30,7 @@ func TestParse(t *testing.T) {
 		"rclone::s3,key=hunter2,x=y:b/c":       "rclone::s3,…:b/c",
 		"rclone:remote,token=\"hunter2\":path": "rclone:remote,…:path",
 		"s3:host/bucket/a/":                    "s3:https://host/bucket/a",
+		"gs:bucket:/a/":                        "gs:bucket:/a",
 	} {
 		l, err := location.Parse(text)
 		if !l.Remote() {
@@ -65,6 +70,8 @@ func TestParseRefuses(t *testing.T) {
 		"rclone:--config=hunter2:x":    "names no remote",
 		"s3:https://u:hunter2@h/b":     "AWS_ACCESS_KEY_ID",
 		"s3:bucket":                    "names no bucket",
+		"gs:hunter2@bucket:/x":         "BUCKET:/[PREFIX]",
+		"gs:bucket":                    "BUCKET:/[PREFIX]",
 	} {
 		_, err := location.Parse(text)
 		if !errors.Is(err, location.ErrInvalid) || !strings.Contains(err.Error(), want) {
@@ -127,6 +134,8 @@ func TestOptions(t *testing.T) {
 		"rclone.args=a \"b":          "rclone:a:b",
 		"sftp.command=a 'b":          "sftp:a:b",
 		"sftp.args=a 'b":             "sftp:a:b",
+		"gs.cacert=" + secrets:       "gs:b:/",
+		"gs.endpoint=u:hunter2@host": "gs:b:/",
 	} {
 		l, err := location.Parse(at)
 		if err != nil {
@@ -143,6 +152,35 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := location.ParseOptions([]string{"a=1", "a=2"}); !errors.Is(err, location.ErrInvalid) {
 		t.Errorf("an option given twice: %v", err)
+	}
+}
+
+// TestGoogleBuckets: the options for Google's buckets get to where they are used.
+func TestGoogleBuckets(t *testing.T) {
+	t.Setenv("GOOGLE_ACCESS_TOKEN", "x")
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"size":"7"}`)
+	}))
+	defer srv.Close()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := location.Parse("gs:bucket:/a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := location.Options{"gs.endpoint": srv.URL, "gs.cacert": file}
+	be, err := l.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer be.Close()
+	if info, err := be.Stat(t.Context(), storage.File{Kind: storage.Config}); err != nil || info.Size != 7 || be.Location() != "gs:bucket:/a/b" {
+		t.Errorf("%s: %+v, %v", be.Location(), info, err)
+	}
+	if _, err := l.Create(t.Context(), o); !errors.Is(err, storage.ErrExist) {
+		t.Errorf("create what is there: %v", err)
 	}
 }
 
