@@ -41,6 +41,7 @@ func mutants() []mutant {
 		reaching(),
 		copying(),
 		streaming(),
+		google(),
 	} {
 		all = append(all, part...)
 	}
@@ -59,6 +60,7 @@ const (
 	inNATS      = "./storage/nats"
 	inS3        = "./storage/s3"
 	inAzure     = "./storage/azure"
+	inGS        = "./storage/gs"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"
