@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -197,7 +198,7 @@ func odd(t testing.TB, js nats.JetStreamContext, plainURL string) {
 func TestFetchIsWhatASnapshotIs(t *testing.T) {
 	checkLeaks(t)
 	certificate, key := selfSigned(t)
-	port := freePorts(t, 1)[0]
+	port := testserver.FreePorts(t, 1)[0]
 	plain := serve(t, natsd.Options{Config: fmt.Sprintf("websocket { listen: \"127.0.0.1:%d\", no_tls: true }", port)})
 	encrypted := serve(t, natsd.Options{Config: fmt.Sprintf("tls { cert_file: %q, key_file: %q }\nallow_non_tls: true", certificate, key)})
 	for name, c := range map[string]struct {

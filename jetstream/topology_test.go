@@ -13,27 +13,14 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/jetstream"
 )
-
-// freePorts returns n ports that nobody listened to a moment ago.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
 
 // cluster starts three servers that are one, and waits until they have agreed on a leader.
 func cluster(t *testing.T) (servers []*natsd.Server) {
 	t.Helper()
-	ports := freePorts(t, 3)
+	ports := testserver.FreePorts(t, 3)
 	var routes []string
 	for _, port := range ports {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
@@ -173,7 +160,7 @@ func consumerCaughtUp(t *testing.T, c *jetstream.Conn, js nats.JetStreamContext)
 
 // TestDomainThroughALeaf copies a stream of a hub over a leaf node that has a JetStream of its own.
 func TestDomainThroughALeaf(t *testing.T) {
-	port := freePorts(t, 1)[0]
+	port := testserver.FreePorts(t, 1)[0]
 	hub := serve(t, natsd.Options{
 		Domain: "hub", Name: "hub", Config: fmt.Sprintf("leafnodes { listen: \"127.0.0.1:%d\" }", port),
 	})

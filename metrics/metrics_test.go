@@ -3,7 +3,6 @@ package metrics_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"jetsam/internal/testserver"
 	"jetsam/metrics"
 )
 
@@ -201,7 +201,7 @@ func TestPushFails(t *testing.T) {
 	host := strings.TrimPrefix(refusing.URL, "http://")
 	for name, address := range map[string]string{
 		"refused":         "http://u:hunter2@" + host,
-		"nobody there":    "http://u:hunter2@" + freeAddress(t),
+		"nobody there":    "http://u:hunter2@" + testserver.FreeAddress(t),
 		"no URL":          "hunter2",
 		"another scheme":  "ftp://u:hunter2@host/",
 		"not even a host": "http://",
@@ -217,16 +217,6 @@ func TestPushFails(t *testing.T) {
 	if err := metrics.Push(ctx, refusing.URL, "jetsam", partial()); err == nil {
 		t.Error("pushed after all")
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func get(t *testing.T, address string) string {
@@ -247,7 +237,7 @@ func get(t *testing.T, address string) string {
 func startPushgateway(t *testing.T) string {
 	t.Helper()
 	bin := tool(t, "prometheus-pushgateway", "prometheus-pushgateway")
-	at := freeAddress(t)
+	at := testserver.FreeAddress(t)
 	cmd := exec.Command(bin, "--web.listen-address="+at)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/streamlog"
@@ -109,11 +110,9 @@ func stable(t testing.TB, im image) image {
 // all is the same.
 func TestClusterAccount(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	must(t, l.Close())
-	src := newCluster(t, fmt.Sprintf("mqtt { listen: %q }", l.Addr()))
-	names := src.fillAccount(t, l.Addr().String())
+	mqtt := testserver.FreeAddress(t)
+	src := newCluster(t, fmt.Sprintf("mqtt { listen: %q }", mqtt))
+	names := src.fillAccount(t, mqtt)
 	t.Log(names)
 	if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "$MQTT") }) {
 		t.Errorf("no MQTT among %q", names)

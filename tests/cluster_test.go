@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"jetsam/internal/testserver"
 )
 
 // cluster is three servers that are one, each a process of its own, and a client of all of them.
@@ -28,14 +29,10 @@ type cluster struct {
 // the first ones more in their configuration.
 func clusterOfProcesses(t testing.TB, more ...string) (servers []*serverProcess, options []processOptions) {
 	t.Helper()
-	var ports []int
+	ports := testserver.FreePorts(t, 3)
 	var routes []string
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, "nats://"+l.Addr().String())
-		must(t, l.Close())
+	for _, port := range ports {
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
 	}
 	for i, port := range ports {
 		o := processOptions{StoreDir: t.TempDir(), Name: fmt.Sprintf("n%d", i), Config: fmt.Sprintf(

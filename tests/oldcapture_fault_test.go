@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"jetsam/backup"
 	"jetsam/internal/doctest"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	conn "jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -383,11 +383,9 @@ func TestStalledReadersOfOldServers(t *testing.T) {
 func startOldCluster(t testing.TB, program string) (servers []*source) {
 	t.Helper()
 	var client, route []string
-	for range 6 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		client, route = append(client, l.Addr().String()), append(route, "nats://"+l.Addr().String())
-		must(t, l.Close())
+	for _, port := range testserver.FreePorts(t, 6) {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		client, route = append(client, address), append(route, "nats://"+address)
 	}
 	client, route = client[:3], route[3:]
 	for i, address := range client {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	conn "jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -86,10 +86,7 @@ func oldKinds() []fixture {
 // connect as. The second result ends it before the test does.
 func runOld(t testing.TB, program, dir string, options ...string) (*source, func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := l.Addr().String()
-	must(t, l.Close())
+	address := testserver.FreeAddress(t)
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	options = append(options, make([]string, 3)...)
 	must(t, os.WriteFile(file, fmt.Appendf(nil, "listen: %q\nserver_name: old\njetstream { store_dir: %q, max_file: 2GB, max_mem: 64MB, %s }\n%s\n", address, dir, options[0], options[1]), 0o600))
@@ -98,17 +95,11 @@ func runOld(t testing.TB, program, dir string, options ...string) (*source, func
 	p := &serverProcess{cmd: cmd, url: "nats://" + options[2] + address}
 	t.Cleanup(p.kill)
 	s := p.client(t)
-	for range 200 { // JetStream is ready a little later than the connection
-		if _, err = s.js.AccountInfo(t.Context()); err == nil {
-			return s, func() {
-				must(t, cmd.Process.Signal(os.Interrupt))
-				_ = cmd.Wait()
-			}
-		}
-		time.Sleep(25 * time.Millisecond)
+	s.awaitJetStream(t)
+	return s, func() {
+		must(t, cmd.Process.Signal(os.Interrupt))
+		_ = cmd.Wait()
 	}
-	t.Fatal(err)
-	return nil, nil
 }
 
 // standings are where a server says that a stream's consumers stand.

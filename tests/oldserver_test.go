@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,26 +20,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 )
 
-// oldServersVariable names a directory of nats-server programs of versions before 2.15; without it, it is where `make servers` puts them. Where
-// updateVariable is set, their dumps become those in dumpsDir.
+// Where updateVariable is set, the dumps that older servers make become those in dumpsDir.
 const (
-	oldServersVariable = "JETSAM_OLD_SERVERS"
-	updateVariable     = "JETSAM_UPDATE_DUMPS"
-	dumpsDir           = "testdata/dumps"
+	updateVariable = "JETSAM_UPDATE_DUMPS"
+	dumpsDir       = "testdata/dumps"
 )
 
 // oldServers are the programs of older servers, by version. Where there are none, the test fails or, outside of CI, is skipped.
 func oldServers(t testing.TB) map[string]string {
 	t.Helper()
-	dir := os.Getenv(oldServersVariable)
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		must(t, err)
-		dir = filepath.Join(home, ".cache", "jetsam-servers")
-	}
+	dir := testserver.Dir(t)
 	programs, err := filepath.Glob(filepath.Join(dir, "nats-server*"))
 	must(t, err)
 	if len(programs) == 0 {
@@ -62,10 +55,7 @@ func oldServers(t testing.TB) map[string]string {
 // startOld starts an older server, which ends with the test.
 func startOld(t testing.TB, program, jetstreamConfig string) *source {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := l.Addr().String()
-	must(t, l.Close())
+	address := testserver.FreeAddress(t)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "nats.conf")
 	must(t, os.WriteFile(config, fmt.Appendf(nil, "listen: %q\njetstream { store_dir: %q, max_file: 1GB, max_mem: 1MB, %s }\n", address, filepath.Join(dir, "store"), jetstreamConfig), 0o600))
@@ -74,14 +64,17 @@ func startOld(t testing.TB, program, jetstreamConfig string) *source {
 	p := &serverProcess{cmd: cmd, url: "nats://" + address}
 	t.Cleanup(p.kill)
 	s := p.client(t)
-	for range 200 { // JetStream is ready a little later than the connection
-		if _, err = s.js.AccountInfo(t.Context()); err == nil {
-			return s
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatal(err)
-	return nil
+	s.awaitJetStream(t)
+	return s
+}
+
+// awaitJetStream waits for JetStream, which is ready a little later than the connection.
+func (s *source) awaitJetStream(t testing.TB) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		_, err := s.js.AccountInfo(ctx)
+		return err
+	})
 }
 
 // oldStreams are kinds of streams that older servers write down in ways of their own.

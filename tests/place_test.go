@@ -23,7 +23,7 @@ func TestS3(t *testing.T) { inBucket(t, s3test.Fake(t)) }
 func TestS3Versity(t *testing.T) { inBucket(t, s3test.Versity(t)) }
 
 func inBucket(t *testing.T, url string) {
-	s3test.Setenv(t)
+	s3test.Environment.Set(t)
 	j := command{repo: "s3:" + url + "/backups/cluster-1"}
 	inPlace(t, j, true)
 
@@ -37,7 +37,7 @@ func inBucket(t *testing.T, url string) {
 
 // TestAzure does everything in a container of Azurite, to which restic cannot be led.
 func TestAzure(t *testing.T) {
-	azuretest.Setenv(t)
+	azuretest.Environment.Set(t)
 	j := command{repo: "azure:backups:/cluster-1"}
 	inPlace(t, j, false, "-o", "azure.endpoint="+azuretest.Azurite(t))
 }
@@ -45,7 +45,7 @@ func TestAzure(t *testing.T) {
 // TestGoogle does everything in a bucket of fake-gcs-server, at Google's own address, by way of a proxy: restic, the judge, knows no other.
 func TestGoogle(t *testing.T) {
 	proxy, certificate := gstest.Google(t)
-	gstest.Setenv(t)
+	gstest.Environment.Set(t)
 	t.Setenv("HTTPS_PROXY", proxy)
 	t.Setenv("NO_PROXY", "127.0.0.1")
 	t.Setenv("SSL_CERT_FILE", certificate) // for restic

@@ -40,13 +40,13 @@ func bucketPolicy(t *testing.T, names map[string]string) string {
 // TestS3Policies gives two users what the page says. The one that backs up can do that, and cannot forget, and leaves no lock behind;
 // the other one can forget.
 func TestS3Policies(t *testing.T) {
-	s3test.Setenv(t)
+	s3test.Environment.Set(t)
 	url := s3test.Versity(t, "--iam-dir", t.TempDir())
 	root, err := minio.New(strings.TrimPrefix(url, "http://"), &minio.Options{Creds: s3credentials.NewStaticV4(s3test.Key, s3test.Secret, "")})
 	must(t, err)
 	must(t, root.MakeBucket(t.Context(), "jetsam-backups", minio.MakeBucketOptions{}))
 	for _, user := range []string{"writer", "pruner"} {
-		out, err := exec.Command(s3test.Program(), "admin", "--access", s3test.Key, "--secret", s3test.Secret, "--endpoint-url", url,
+		out, err := exec.Command(s3test.Program(t), "admin", "--access", s3test.Key, "--secret", s3test.Secret, "--endpoint-url", url,
 			"create-user", "--access", user, "--secret", "secret-of-"+user, "--role", "user").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)

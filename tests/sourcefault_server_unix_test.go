@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 
 	conn "jetsam/jetstream"
@@ -57,10 +57,7 @@ type child struct {
 
 func startChild(t testing.TB) *child {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	c := &child{port: l.Addr().(*net.TCPAddr).Port, dir: t.TempDir()}
-	must(t, l.Close())
+	c := &child{port: testserver.FreePorts(t, 1)[0], dir: t.TempDir()}
 	t.Cleanup(func() { c.signal(syscall.SIGKILL) })
 	c.start(t)
 	return c

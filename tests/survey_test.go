@@ -3,7 +3,6 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/snapshot"
@@ -189,15 +189,10 @@ func TestSurvey(t *testing.T) {
 // tagged starts servers that are one, each with the tags given, and returns them when they have a leader.
 func tagged(t *testing.T, tags ...string) []*source {
 	t.Helper()
-	var ports []int
+	ports := testserver.FreePorts(t, len(tags))
 	var routes []string
-	for range tags {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, fmt.Sprintf("nats://%s", l.Addr()))
-		must(t, l.Close())
+	for _, port := range ports {
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
 	}
 	var servers []*source
 	for i, port := range ports {

@@ -3,7 +3,6 @@ package tests
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -14,20 +13,12 @@ import (
 	"jetsam/backup"
 	"jetsam/internal/doctest"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	conn "jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/secret"
 )
-
-// freeAddress is one that nobody listened to a moment ago.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // backUpAfar backs the stream S of a server up over a connection that comes by another way, whole and what came since. s is a client of the server itself.
 func backUpAfar(t *testing.T, s *source, c *conn.Conn) *repo.Repo {
@@ -85,7 +76,7 @@ func makeS(t testing.TB, s *source, cfg jetstream.StreamConfig) {
 // TestClusterBehindALeaf reaches a cluster through a leaf node that has a JetStream of its own.
 func TestClusterBehindALeaf(t *testing.T) {
 	t.Parallel()
-	address := freeAddress(t)
+	address := testserver.FreeAddress(t)
 	const domain = "jetstream { domain: hub }\n"
 	hub := newCluster(t, domain+fmt.Sprintf("leafnodes { listen: %q }\n", address), domain, domain)
 	leaf := startServer(t, natsd.Options{Domain: "leaf", Name: "leaf", Config: fmt.Sprintf("leafnodes { remotes: [ { url: \"nats://%s\" } ] }", address)})
@@ -147,9 +138,9 @@ func TestClustersBehindGateways(t *testing.T) {
 	if testing.Short() {
 		t.Skip("elections take seconds")
 	}
-	here, there := freeAddress(t), freeAddress(t)
+	here, there := testserver.FreeAddress(t), testserver.FreeAddress(t)
 	start := func(name, listen, other, address string) *source {
-		alone := freeAddress(t)
+		alone := testserver.FreeAddress(t)
 		return startServer(t, natsd.Options{Name: "n" + name, Config: fmt.Sprintf(
 			"cluster { name: %s, listen: %q, routes: [ \"nats://%s\" ] }\ngateway { name: %s, listen: %q, gateways: [ { name: %s, url: \"nats://%s\" } ] }\n",
 			name, alone, alone, name, listen, other, address)})

@@ -18,7 +18,7 @@ import (
 	"jetsam/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { azuretest.Main(m) }
+func TestMain(m *testing.M) { azuretest.Environment.Main(m) }
 
 // TestAzurite holds the backend to what all must do.
 func TestAzurite(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"jetsam/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { gstest.Main(m) }
+func TestMain(m *testing.M) { gstest.Environment.Main(m) }
 
 // TestServer holds the backend to what all must do.
 func TestServer(t *testing.T) {

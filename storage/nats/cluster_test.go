@@ -3,36 +3,22 @@ package nats
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/storagetest"
 )
-
-// freePorts returns n ports that nobody listened to a moment ago.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
 
 // cluster starts three servers that are one, and returns them and their addresses.
 func cluster(t *testing.T) (servers []*natsd.Server, urls string) {
 	t.Helper()
 	var routes, all []string
-	ports := freePorts(t, 3)
+	ports := testserver.FreePorts(t, 3)
 	for _, port := range ports {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
 	}

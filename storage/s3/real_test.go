@@ -14,7 +14,7 @@ import (
 	"jetsam/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { s3test.Main(m) }
+func TestMain(m *testing.M) { s3test.Environment.Main(m) }
 
 // create makes a repository's place in a bucket of its own.
 func create(t testing.TB, url string, o s3.Options) *s3.Backend {

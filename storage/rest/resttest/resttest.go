@@ -2,30 +2,20 @@
 package resttest
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
-)
 
-// serversVariable names the directory that `make servers` puts servers in.
-const serversVariable = "JETSAM_OLD_SERVERS"
+	"jetsam/internal/testserver"
+)
 
 // Program returns the path of rest-server. Where it is not there, the test fails in
 // CI and is skipped elsewhere.
 func Program(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv(serversVariable)
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(home, ".cache", "jetsam-servers")
-	}
+	dir := testserver.Dir(t)
 	found, err := filepath.Glob(filepath.Join(dir, "rest-server-*"))
 	if err != nil {
 		t.Fatal(err)
@@ -53,15 +43,7 @@ type Server struct {
 // arguments say otherwise.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	program := Program(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Address: l.Addr().String(), Dir: t.TempDir(), program: program, args: args}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s := &Server{Address: testserver.FreeAddress(t), Dir: t.TempDir(), program: Program(t), args: args}
 	t.Cleanup(s.Kill)
 	s.Restart(t)
 	return s
@@ -82,18 +64,7 @@ func (s *Server) Restart(t testing.TB, args ...string) {
 		all = append(all, "--no-auth")
 	}
 	s.cmd = exec.Command(s.program, append(all, s.args...)...)
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for range 400 {
-		c, err := net.Dial("tcp", s.Address)
-		if err == nil {
-			_ = c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatal("rest-server does not start")
+	testserver.Start(t, s.cmd, s.Address)
 }
 
 // Kill ends the server as a crash does.
