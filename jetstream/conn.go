@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"jetsam/internal/abandon"
 )
 
 // Conn is a connection to a server, or to one of a cluster's servers. It is safe for use by several goroutines at once.
@@ -78,26 +80,11 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 // dial connects. When ctx ends first, the attempt is left to fail or to be closed by itself: it takes no longer than its
 // own timeout, and nats.go has no way to interrupt it.
 func dial(ctx context.Context, o nats.Options) (*nats.Conn, error) {
-	type result struct {
-		nc  *nats.Conn
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		nc, err := o.Connect()
-		done <- result{nc, err}
-	}()
-	select {
-	case r := <-done:
-		return r.nc, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.nc != nil {
-				r.nc.Close()
-			}
-		}()
-		return nil, context.Cause(ctx)
-	}
+	return abandon.Run(ctx, o.Connect, func(nc *nats.Conn, err error) {
+		if err == nil {
+			nc.Close()
+		}
+	})
 }
 
 // answersOf returns the subject on which nc listens for the answers to its requests.

@@ -182,8 +182,8 @@ func google() []mutant {
 		{
 			promise: "Google's servers of tokens are not waited for without bound",
 			file:    credentials,
-			old:     "late := time.NewTimer(c.most)",
-			new:     "late := time.NewTimer(1000 * c.most)",
+			old:     "context.WithTimeoutCause(ctx, c.most, errLate)",
+			new:     "context.WithTimeoutCause(ctx, 1000*c.most, errLate)",
 			pkg:     inGS, run: "^TestMetadata$",
 		},
 		{

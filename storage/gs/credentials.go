@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 
+	"jetsam/internal/abandon"
 	"jetsam/storage"
 )
 
@@ -36,25 +37,14 @@ type credentials struct {
 // token, may begin with a server that is on Google's machines only and that nobody
 // answers for elsewhere, and cannot be cancelled; so it is left to itself in the end.
 func (c *credentials) token(ctx context.Context) (*oauth2.Token, error) {
-	type result struct {
-		token *oauth2.Token
-		err   error
-	}
-	got := make(chan result, 1)
-	go func() {
-		t, err := c.fetch()
-		got <- result{t, err}
-	}()
-	late := time.NewTimer(c.most)
-	defer late.Stop()
-	select {
-	case r := <-got:
-		return r.token, r.err
-	case <-ctx.Done():
+	errLate := fmt.Errorf("%w: Google's servers gave no token within %v; where they cannot be reached, %s", storage.ErrUnreachable, c.most, remedy)
+	waiting, cancel := context.WithTimeoutCause(ctx, c.most, errLate)
+	defer cancel()
+	token, err := abandon.Run(waiting, c.fetch, func(*oauth2.Token, error) {})
+	if err != nil && ctx.Err() != nil {
 		return nil, storage.Cancelled(ctx)
-	case <-late.C:
-		return nil, fmt.Errorf("%w: Google's servers gave no token within %v; where they cannot be reached, %s", storage.ErrUnreachable, c.most, remedy)
 	}
+	return token, err
 }
 
 func (c *credentials) fetch() (*oauth2.Token, error) {

@@ -27,6 +27,7 @@ import (
 	"github.com/nats-io/jsm.go/natscontext"
 	natsgo "github.com/nats-io/nats.go"
 
+	"jetsam/internal/abandon"
 	"jetsam/storage"
 )
 
@@ -219,26 +220,16 @@ func (b *Backend) connection() []natsgo.Option {
 
 // dial connects; when ctx ends first, the attempt is left to end by itself.
 func dial(ctx context.Context, servers string, options []natsgo.Option) (*natsgo.Conn, error) {
-	type result struct {
-		nc  *natsgo.Conn
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		nc, err := natsgo.Connect(servers, options...)
-		done <- result{nc, err}
-	}()
-	select {
-	case r := <-done:
-		return r.nc, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.nc != nil {
-				r.nc.Close()
-			}
-		}()
+	connect := func() (*natsgo.Conn, error) { return natsgo.Connect(servers, options...) }
+	nc, err := abandon.Run(ctx, connect, func(nc *natsgo.Conn, err error) {
+		if err == nil {
+			nc.Close()
+		}
+	})
+	if err != nil && ctx.Err() != nil {
 		return nil, storage.Cancelled(ctx)
 	}
+	return nc, err
 }
 
 // Location says which stream it is.

@@ -395,7 +395,7 @@ func TestCertificates(t *testing.T) {
 			defer be.Close()
 			f, data := storagetest.RandomFile(storage.Pack, 10)
 			err := be.Save(t.Context(), f, data)
-			for range 5 { // a server that hangs up while it is still sent to is not always heard
+			for range 100 { // a server that hangs up while it is still sent to is not always heard
 				if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 					err = be.Save(t.Context(), f, data)
 				}

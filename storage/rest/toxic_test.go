@@ -162,11 +162,13 @@ func TestHalfOpenLine(t *testing.T) {
 		t.Run(stream, func(t *testing.T) {
 			p := line(t, server.Address)
 			const idle = time.Second
-			be := open(t, "http://"+p.Listen+"/"+stream, rest.Options{Idle: idle})
-			defer be.Close()
-			if err := be.Create(t.Context()); err != nil {
+			patient := open(t, server.URL()+stream, rest.Options{})
+			defer patient.Close()
+			if err := patient.Create(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			be := open(t, "http://"+p.Listen+"/"+stream, rest.Options{Idle: idle})
+			defer be.Close()
 			poison(t, p, "timeout", stream, map[string]any{"timeout": 0})
 			f, data := storagetest.RandomFile(storage.Pack, 8<<20) // more than sockets hold
 			err := be.Save(t.Context(), f, data)
@@ -187,15 +189,17 @@ func TestHalfOpenLine(t *testing.T) {
 func TestSlowButMoving(t *testing.T) {
 	server := resttest.Start(t)
 	p := line(t, server.Address)
-	be := open(t, "http://"+p.Listen+"/", rest.Options{Idle: time.Second})
-	defer be.Close()
-	if err := be.Create(t.Context()); err != nil {
+	patient := open(t, server.URL(), rest.Options{})
+	defer patient.Close()
+	if err := patient.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f, data := storagetest.RandomFile(storage.Pack, 200<<10)
-	if err := be.Save(t.Context(), f, data); err != nil {
+	if err := patient.Save(t.Context(), f, data); err != nil {
 		t.Fatal(err)
 	}
+	be := open(t, "http://"+p.Listen+"/", rest.Options{Idle: time.Second})
+	defer be.Close()
 	poison(t, p, "bandwidth", "downstream", map[string]any{"rate": 100}) // KB a second
 	began := time.Now()
 	got, err := be.Load(t.Context(), f, 0, -1)
