@@ -65,7 +65,7 @@ mutants: ## break promises one at a time, and see that a test fails each time
 
 .PHONY: soak
 soak: ## run random operations against a model for SOAK (1h); JETSAM_SEED=N repeats a run
-	JETSAM_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run 'Stress|Model' ./repo ./tests
+	JETSAM_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run 'Stress|Model|ManyAtOnce|ManyWithoutLocks' ./repo ./tests
 
 .PHONY: lint
 lint: ## gofmt, go vet here and as Windows and macOS see it, staticcheck

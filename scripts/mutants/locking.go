@@ -11,6 +11,13 @@ func locking() []mutant {
 			pkg:     inRepo, run: "^TestLocksExclude$",
 		},
 		{
+			promise: "a lock stands whatever time it bears",
+			file:    "repo/lock.go",
+			old:     "if l.exclusive || other.Exclusive ||",
+			new:     "if age < lockStale && (l.exclusive || other.Exclusive) ||",
+			pkg:     inRepo, run: "^TestClocksThatDiffer$",
+		},
+		{
 			promise: "a writer minds locks that it cannot read",
 			file:    "repo/lock.go",
 			old:     "other.Err != nil && !l.past {",

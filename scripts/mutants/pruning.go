@@ -25,6 +25,13 @@ func pruning() []mutant {
 			pkg:     inRepo, run: "^TestPruneWithGrace$",
 		},
 		{
+			promise: "what a list does not show yet stays for the grace",
+			file:    "repo/pruneplan.go",
+			old:     "due := now.Sub(since) >= p.opts.Grace",
+			new:     "due := true",
+			pkg:     inRepo, run: "^TestStorageThatLags$",
+		},
+		{
 			promise: "a grace that began in the future begins anew",
 			file:    "repo/pruneplan.go",
 			old:     "!noted || since.After(now)",

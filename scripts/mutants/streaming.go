@@ -46,6 +46,13 @@ func streaming() []mutant {
 			pkg:     inNATS, run: "^TestRestart$",
 		},
 		{
+			promise: "what a broken line has lost is asked again",
+			file:    "storage/nats/ask.go",
+			old:     `			return true, fmt.Errorf("%w: %v", ErrUnreachable, err)`,
+			new:     `			return false, fmt.Errorf("%w: %v", ErrUnreachable, err)`,
+			pkg:     inNATS, run: "^TestLineThatBreaks$",
+		},
+		{
 			promise: "what somebody is storing is not swept",
 			file:    "storage/nats/sweep.go",
 			old:     "		case time.Since(last.time) < age:\n",
