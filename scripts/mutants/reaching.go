@@ -248,5 +248,26 @@ func reaching() []mutant {
 			new:     "{storage.ErrUnreachable, ending{exitFailed,",
 			pkg:     inTests, run: "^TestStorageThatIsAway$",
 		},
+		{
+			promise: "what sums up a command says how many requests were repeated",
+			file:    "cmd/jetsam/command/way.go",
+			old:     "	w.out.repeated.Add(1)\n",
+			new:     "",
+			pkg:     inTests, run: "^TestRetriesAreCounted$",
+		},
+		{
+			promise: "people are told once how many requests were repeated",
+			file:    "cmd/jetsam/command/output.go",
+			old:     "		o.told = n\n",
+			new:     "",
+			pkg:     inTests, run: "^TestRetriesAreCounted$",
+		},
+		{
+			promise: "metrics tell how many requests were repeated",
+			file:    "cmd/jetsam/command/measure.go",
+			old:     ", StorageRetries: o.repeated.Load()}",
+			new:     "}",
+			pkg:     inTests, run: "^TestRetriesAreCounted$",
+		},
 	}
 }

@@ -39,7 +39,8 @@ type prunePlanReport struct {
 	Due         *time.Time   `json:"delete_later_from,omitempty"`
 	IndexFiles  int          `json:"index_files"`
 	Replaced    int          `json:"index_files_replaced"`
-	nothing     bool         // to do
+	disturbances
+	nothing bool // to do
 }
 
 func newPrunePlanReport(p *repo.PrunePlan, dry bool) *prunePlanReport {
@@ -117,7 +118,8 @@ type prunedReport struct {
 	Due         *time.Time   `json:"delete_later_from,omitempty"`
 	IndexFiles  int          `json:"index_files"` // that are there now
 	Refused     int          `json:"refused,omitempty"`
-	nothing     bool         // was to be done
+	disturbances
+	nothing bool // was to be done
 }
 
 func (r *prunedReport) text(o *output) {
