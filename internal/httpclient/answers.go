@@ -41,6 +41,7 @@ func (l *Lists) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	hear(r.Context(), resp.Header)
 	resp.Body = cutBody{resp.Body}
 	if !page && !l.Small(r) && resp.StatusCode < 300 {
 		return resp, nil

@@ -269,5 +269,47 @@ func reaching() []mutant {
 			new:     "}",
 			pkg:     inTests, run: "^TestRetriesAreCounted$",
 		},
+		{
+			promise: "a server of S3 that says when to come back is understood",
+			file:    "internal/httpclient/answers.go",
+			old:     "	hear(r.Context(), resp.Header)\n",
+			new:     "",
+			pkg:     inS3, run: "^TestRefusals$",
+		},
+		{
+			promise: "Azure that says when to come back is understood",
+			file:    "storage/azure/errors.go",
+			old:     "return httpclient.Later(err, httpclient.RetryAfter(a.RawResponse.Header))",
+			new:     "return err",
+			pkg:     inAzure, run: "^TestRefusals$",
+		},
+		{
+			promise: "nobody waits longer than a day for a server that says when to come back",
+			file:    "internal/httpclient/errors.go",
+			old:     "return min(max(time.Until(at), 0), most)",
+			new:     "return max(time.Until(at), 0)",
+			pkg:     inHTTP, run: "^TestRetryAfter$",
+		},
+		{
+			promise: "a server of S3 that is not trusted is not asked again",
+			file:    "storage/s3/errors.go",
+			old:     "	case httpclient.IsUnverified(err):",
+			new:     "	case false:",
+			pkg:     inS3, run: "^TestCertificates$",
+		},
+		{
+			promise: "Azure is not asked again where it is not trusted",
+			file:    "storage/azure/errors.go",
+			old:     "httpclient.IsUntrusted(err):",
+			new:     "false:",
+			pkg:     inAzure, run: "^TestCertificates$",
+		},
+		{
+			promise: "a certificate that is not trusted is told from a line that broke",
+			file:    "internal/httpclient/errors.go",
+			old:     "return errors.As(err, &certificate)",
+			new:     "return errors.As(err, &certificate) && false",
+			pkg:     inREST, run: "^TestCertificates$",
+		},
 	}
 }

@@ -59,6 +59,7 @@ const (
 	inNATS      = "./storage/nats"
 	inS3        = "./storage/s3"
 	inAzure     = "./storage/azure"
+	inHTTP      = "./internal/httpclient"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"

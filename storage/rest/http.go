@@ -5,18 +5,17 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"jetsam/internal/httpclient"
 	"jetsam/storage"
 )
 
@@ -150,22 +149,10 @@ func (b *Backend) broken(ctx, line context.Context, err error) error {
 		return fmt.Errorf("%w: %s: %w for %v", storage.ErrUnreachable, b.base.Host, errIdle, b.o.Idle)
 	}
 	unreachable := fmt.Errorf("%w: %s: %v", storage.ErrUnreachable, b.base.Host, withoutURL(err))
-	if isUntrusted(err) || storage.IsPermanent(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if httpclient.IsUntrusted(err) || storage.IsPermanent(err) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return storage.Permanent(unreachable)
 	}
 	return unreachable
-}
-
-// isUntrusted reports whether one side does not take the other for what it should be.
-func isUntrusted(err error) bool {
-	var (
-		certificate *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		plain       tls.RecordHeaderError
-		said        *net.OpError
-	)
-	return errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &plain) ||
-		errors.As(err, &said) && said.Op == "remote error" // an alert of TLS
 }
 
 // withoutURL returns what net/http says without the request's method and URL.
@@ -200,7 +187,7 @@ func status(err error) int {
 
 // refusal is the error that an answer means.
 func refusal(resp *http.Response, body io.Reader) error {
-	e := &answerError{code: resp.StatusCode, text: resp.Status, after: retryAfter(resp.Header.Get("Retry-After"))}
+	e := &answerError{code: resp.StatusCode, text: resp.Status, after: httpclient.RetryAfter(resp.Header)}
 	if to, err := resp.Location(); err == nil {
 		e.text += fmt.Sprintf(", and another address, which is not followed: %s://%s%s", to.Scheme, to.Host, to.EscapedPath())
 	} else if said := firstLine(body); said != "" && said != http.StatusText(resp.StatusCode) {
@@ -224,18 +211,6 @@ func refusal(resp *http.Response, body io.Reader) error {
 	default:
 		return storage.Permanent(e)
 	}
-}
-
-// retryAfter reads how long to wait: seconds, or a time.
-func retryAfter(text string) time.Duration {
-	const most = 24 * time.Hour
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, most)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(time.Until(at), 0), most)
-	}
-	return 0
 }
 
 // firstLine is what a server says of a refusal, as far as it fits on a line. A page

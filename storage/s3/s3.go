@@ -154,6 +154,7 @@ func (b *Backend) Close() error {
 
 // Stat implements storage.Backend.
 func (b *Backend) Stat(ctx context.Context, f storage.File) (storage.Info, error) {
+	ctx = httpclient.Listen(ctx)
 	info, err := b.stat(ctx, f)
 	if err != nil {
 		return storage.Info{}, b.failed(ctx, "stat", f, err)
@@ -191,6 +192,7 @@ func (b *Backend) explained(ctx context.Context, f storage.File, err error) erro
 
 // Remove implements storage.Backend.
 func (b *Backend) Remove(ctx context.Context, f storage.File) error {
+	ctx = httpclient.Listen(ctx)
 	if err := b.remove(ctx, f); err != nil {
 		return b.failed(ctx, "remove", f, err)
 	}
