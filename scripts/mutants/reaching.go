@@ -311,5 +311,19 @@ func reaching() []mutant {
 			new:     "return errors.As(err, &certificate) && false",
 			pkg:     inREST, run: "^TestCertificates$",
 		},
+		{
+			promise: "a prune says until when the storage keeps the last of what it does not let be deleted",
+			file:    "cmd/jetsam/command/prune.go",
+			old:     "if kept.Until.After(last) {",
+			new:     "if last.IsZero() {",
+			pkg:     inTests, run: "^TestRetained$",
+		},
+		{
+			promise: "it is said until when the storage keeps a file",
+			file:    "storage/s3/s3.go",
+			old:     "return &storage.RetainedError{Until: *until, Mode: string(*mode)}",
+			new:     "return storage.ErrRetained",
+			pkg:     inTests, run: "^TestRetained$",
+		},
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"iter"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
@@ -259,7 +258,7 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 		_, err = b.blob(f).Delete(ctx, nil)
 	}
 	if bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy) {
-		err = fmt.Errorf("%w: %s", storage.ErrRetained, b.retainedUntil(ctx, f))
+		err = b.retained(ctx, f)
 	}
 	if err != nil {
 		return b.failed(ctx, "remove", f, err)
@@ -267,11 +266,11 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 	return nil
 }
 
-// retainedUntil says until when a file is kept that the server refused to remove.
-func (b *Backend) retainedUntil(ctx context.Context, f storage.File) string {
+// retained returns until when a file is kept that the server refused to remove.
+func (b *Backend) retained(ctx context.Context, f storage.File) error {
 	p, err := b.blob(f).GetProperties(ctx, nil)
 	if err != nil || p.ImmutabilityPolicyExpiresOn == nil {
-		return "the container's policy, or a legal hold, keeps it"
+		return fmt.Errorf("%w: the container's policy, or a legal hold, keeps it", storage.ErrRetained)
 	}
-	return "retained until " + p.ImmutabilityPolicyExpiresOn.UTC().Format(time.RFC3339)
+	return &storage.RetainedError{Until: *p.ImmutabilityPolicyExpiresOn}
 }

@@ -207,28 +207,28 @@ func (b *Backend) remove(ctx context.Context, f storage.File) error {
 	if err == nil {
 		return nil
 	}
-	if until, ok := b.retainedUntil(ctx, f, err); ok {
-		return fmt.Errorf("%w: %s", storage.ErrRetained, until)
+	if retained := b.retained(ctx, f, err); retained != nil {
+		return retained
 	}
 	return err
 }
 
-// retainedUntil says until when a file is kept that a server refused to remove, if
-// that is why.
-func (b *Backend) retainedUntil(ctx context.Context, f storage.File, refusal error) (string, bool) {
+// retained returns until when a file is kept that a server refused to remove, if
+// that is why; else nil.
+func (b *Backend) retained(ctx context.Context, f storage.File, refusal error) error {
 	status := minio.ToErrorResponse(refusal).StatusCode
 	if status < 400 || status >= 500 {
-		return "", false
+		return nil
 	}
 	mode, until, err := b.client.GetObjectRetention(ctx, b.place.Bucket, b.key(f), "")
 	if err == nil && mode != nil && until != nil && until.After(time.Now()) {
-		return fmt.Sprintf("retained until %s (%s)", until.UTC().Format(time.RFC3339), *mode), true
+		return &storage.RetainedError{Until: *until, Mode: string(*mode)}
 	}
 	hold, err := b.client.GetObjectLegalHold(ctx, b.place.Bucket, b.key(f), minio.GetObjectLegalHoldOptions{})
 	if err == nil && hold != nil && *hold == minio.LegalHoldEnabled {
-		return "under a legal hold, which has no end", true
+		return fmt.Errorf("%w: under a legal hold, which has no end", storage.ErrRetained)
 	}
-	return "", false
+	return nil
 }
 
 // key returns the key of a file's object.
