@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"jetsam/storage"
 )
@@ -27,6 +28,17 @@ type Lists struct {
 	Page  func(*http.Request) bool // reports whether a page of a list is asked for
 	Small func(*http.Request) bool // reports whether anything but a file is asked for
 	Root  string                   // the element that a page is
+
+	ahead atomic.Pointer[time.Duration] // by how much the server's clock was ahead of ours when it last answered
+}
+
+// Clock returns what time it is by the server's clock, as far as its answers told.
+func (l *Lists) Clock() (now time.Time, known bool) {
+	ahead := l.ahead.Load()
+	if ahead == nil {
+		return time.Time{}, false
+	}
+	return time.Now().Add(*ahead), true
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -42,6 +54,10 @@ func (l *Lists) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	hear(r.Context(), resp.Header)
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		ahead := time.Until(date)
+		l.ahead.Store(&ahead)
+	}
 	resp.Body = cutBody{resp.Body}
 	if !page && !l.Small(r) && resp.StatusCode < 300 {
 		return resp, nil

@@ -325,5 +325,19 @@ func reaching() []mutant {
 			new:     "return storage.ErrRetained",
 			pkg:     inTests, run: "^TestRetained$",
 		},
+		{
+			promise: "doctor compares the clock that answers of a storage tell",
+			file:    "internal/httpclient/answers.go",
+			old:     "return time.Now().Add(*ahead), true",
+			new:     "return time.Now(), true",
+			pkg:     inTests, run: "^TestDoctorClockOfAnswers$",
+		},
+		{
+			promise: "doctor compares the clock that Azure's answers tell",
+			file:    "storage/azure/azure.go",
+			old:     "return b.lists.Clock()",
+			new:     "return now, false",
+			pkg:     inAzure, run: "^TestClock$",
+		},
 	}
 }

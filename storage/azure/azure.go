@@ -19,6 +19,7 @@ import (
 	"iter"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
@@ -39,6 +40,7 @@ type Backend struct {
 	host   string // of the account
 	client *container.Client
 	http   *http.Transport
+	lists  *httpclient.Lists
 }
 
 var _ storage.Backend = (*Backend)(nil)
@@ -50,11 +52,17 @@ func Open(p Place, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, host, err := o.connect(p.Container, transport)
+	lists := &httpclient.Lists{
+		RoundTripper: transport,
+		Page:         func(r *http.Request) bool { return r.URL.Query().Get("comp") == "list" },
+		Small:        func(r *http.Request) bool { return r.Method != http.MethodGet },
+		Root:         "EnumerationResults",
+	}
+	client, host, err := o.connect(p.Container, lists)
 	if err != nil {
 		return nil, fmt.Errorf("open container %s: %w", p.Container, err)
 	}
-	return &Backend{p, host, client, transport}, nil
+	return &Backend{p, host, client, transport, lists}, nil
 }
 
 // Create makes the container unless it exists, and opens it. If there is a config,
@@ -92,6 +100,9 @@ func (b *Backend) create(ctx context.Context) error {
 
 // Location implements storage.Backend.
 func (b *Backend) Location() string { return "azure:" + b.place.String() }
+
+// Clock returns what time it is by the server's clock, if it has told.
+func (b *Backend) Clock() (now time.Time, known bool) { return b.lists.Clock() }
 
 // Close implements storage.Backend.
 func (b *Backend) Close() error {

@@ -165,6 +165,21 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestClock: answers tell the server's clock.
+func TestClock(t *testing.T) {
+	be := scripted(t, azure.Options{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusNotFound)
+	})
+	if at, known := be.Clock(); known {
+		t.Errorf("%v, before it told", at)
+	}
+	operations(t, be)
+	if at, known := be.Clock(); !known || time.Until(at) < 50*time.Minute || time.Until(at) > 70*time.Minute {
+		t.Errorf("%v, %v", at, known)
+	}
+}
+
 // TestNoAnswer: a server that says nothing, or ends the connection, cannot be reached. The error does not tell the signature.
 func TestNoAnswer(t *testing.T) {
 	t.Setenv("AZURE_ACCOUNT_KEY", "")

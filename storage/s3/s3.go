@@ -47,6 +47,7 @@ type Backend struct {
 	client *minio.Core
 	creds  *credentials.Credentials
 	http   *http.Transport
+	lists  *httpclient.Lists
 
 	// unconditional is set when the server has said that it does not know the
 	// condition under which files are saved.
@@ -86,23 +87,24 @@ func open(ctx context.Context, p Place, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	lists := &httpclient.Lists{
+		RoundTripper: transport,
+		Page:         func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2" },
+		Small:        func(r *http.Request) bool { return r.URL.RawQuery != "" },
+		Root:         "ListBucketResult",
+	}
 	client, err := minio.NewCore(p.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       !p.Plain,
 		Region:       o.region(),
 		BucketLookup: lookup,
-		Transport: &httpclient.Lists{
-			RoundTripper: transport,
-			Page:         func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2" },
-			Small:        func(r *http.Request) bool { return r.URL.RawQuery != "" },
-			Root:         "ListBucketResult",
-		},
-		MaxRetries: 1,
+		Transport:    lists,
+		MaxRetries:   1,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{place: p, opts: o, client: client, creds: creds, http: transport}, nil
+	return &Backend{place: p, opts: o, client: client, creds: creds, http: transport, lists: lists}, nil
 }
 
 // Create makes the bucket unless it exists, and opens it. If there is a config, and
@@ -145,6 +147,9 @@ func (b *Backend) create(ctx context.Context) error {
 
 // Location implements storage.Backend.
 func (b *Backend) Location() string { return "s3:" + b.place.String() }
+
+// Clock returns what time it is by the server's clock, if it has told.
+func (b *Backend) Clock() (now time.Time, known bool) { return b.lists.Clock() }
 
 // Close implements storage.Backend.
 func (b *Backend) Close() error {
