@@ -19,7 +19,13 @@ type RepositoryOptions struct {
 	NoLock  bool          // nothing is written
 }
 
-// clock is a storage that tells what it takes the time for.
+// answering is a storage whose answers tell what it takes the time for.
+type answering interface {
+	// Clock is what time it is by the storage's clock, if it has told.
+	Clock() (now time.Time, known bool)
+}
+
+// clock is a storage that tells what it takes the time for by what lies there.
 type clock interface {
 	// Touched is when a lock was last written or removed, by the storage's clock.
 	Touched() (time.Time, error)
@@ -81,6 +87,11 @@ func (f *findings) checkWriting(ctx context.Context, r *repo.Repo) {
 	case err != nil:
 		f.add("writing", Problem, "look at the owner and permissions of the repository; readers can do with --no-lock", "%v", err)
 		return
+	}
+	if be, ok := storage.As[answering](r.Backend()); ok {
+		if told, known := be.Clock(); known {
+			f.compareClocks("the storage", told, time.Now())
+		}
 	}
 	if be, ok := storage.As[clock](r.Backend()); ok {
 		if touched, err := be.Touched(); err == nil {

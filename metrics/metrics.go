@@ -19,6 +19,9 @@ type Run struct {
 	Took     time.Duration
 	ExitCode int
 
+	// StorageRetries counts requests to storages that were repeated.
+	StorageRetries int64
+
 	// Accounts are those that it saved a snapshot of.
 	Accounts []Account
 }
@@ -47,6 +50,7 @@ func (r Run) families() []*dto.MetricFamily {
 	f.add("jetsam_last_run_timestamp_seconds", "When the last run ended.", seconds(r.Began.Add(r.Took)))
 	f.add("jetsam_last_run_duration_seconds", "How long the last run took.", r.Took.Seconds())
 	f.add("jetsam_last_run_exit_code", "Exit code of the last run; 0 is success, 3 that part of it was not done.", float64(r.ExitCode))
+	f.add("jetsam_last_run_storage_retries", "Requests to storages that the last run repeated.", float64(r.StorageRetries))
 	if r.ExitCode == 0 {
 		f.add("jetsam_last_success_timestamp_seconds", "When the last run ended that did all it was asked for.", seconds(r.Began.Add(r.Took)))
 	}

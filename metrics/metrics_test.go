@@ -21,7 +21,7 @@ var began = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
 // success is a run that saved a snapshot of two streams, one of which failed.
 func partial() metrics.Run {
 	return metrics.Run{
-		Command: "backup", Began: began, Took: 2500 * time.Millisecond, ExitCode: 3,
+		Command: "backup", Began: began, Took: 2500 * time.Millisecond, ExitCode: 3, StorageRetries: 4,
 		Accounts: []metrics.Account{{
 			Host: "nats-1", Name: `odd "name"`, Snapshot: began, Added: 4096,
 			Streams: []metrics.Stream{{Name: "ORDERS", OK: true, Messages: 10, Bytes: 1000, New: 3, Added: 300, LastSeq: 12}, {Name: "BAD"}},
@@ -32,6 +32,7 @@ func partial() metrics.Run {
 const partialText = `jetsam_last_run_timestamp_seconds{command="backup"} 1.7723520025e+09
 jetsam_last_run_duration_seconds{command="backup"} 2.5
 jetsam_last_run_exit_code{command="backup"} 3
+jetsam_last_run_storage_retries{command="backup"} 4
 jetsam_snapshot_timestamp_seconds{command="backup",host="nats-1",account="odd \"name\""} 1.77235200e+09
 jetsam_snapshot_added_bytes{command="backup",host="nats-1",account="odd \"name\""} 4096
 jetsam_stream_ok{command="backup",host="nats-1",account="odd \"name\"",stream="ORDERS"} 1

@@ -3,8 +3,13 @@ package tests
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +22,8 @@ import (
 	"jetsam/repo"
 	"jetsam/secret"
 	"jetsam/storage"
+	"jetsam/storage/location"
+	"jetsam/storage/s3/s3test"
 
 	conn "jetsam/jetstream"
 )
@@ -286,4 +293,37 @@ func TestDoctorRepository(t *testing.T) {
 		t.Error("an exclusive lock")
 	}
 	must(t, lock.Release())
+}
+
+// TestDoctorClockOfAnswers: the clock of a server of objects is told by its answers.
+func TestDoctorClockOfAnswers(t *testing.T) {
+	s3test.Environment.Set(t)
+	t.Setenv("AWS_REGION", "us-east-1")
+	inner, err := url.Parse(s3test.Fake(t))
+	must(t, err)
+	var wrong atomic.Int64
+	proxy := httputil.NewSingleHostReverseProxy(inner)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		r.Header.Set("Date", time.Now().Add(time.Duration(wrong.Load())).UTC().Format(http.TimeFormat))
+		return nil
+	}
+	srv := httptest.NewServer(proxy)
+	defer srv.Close()
+	e := elsewhere{location: "s3:" + srv.URL + "/bucket"}
+	e.makeRepo(t)
+	l, err := location.Parse(e.location)
+	must(t, err)
+	be, err := l.Open(t.Context(), nil)
+	must(t, err)
+	defer be.Close()
+	r, err := repo.Open(t.Context(), be, secret.New(password), repo.Options{})
+	must(t, err)
+	for by, want := range map[time.Duration]doctor.Level{0: doctor.OK, -10 * time.Minute: doctor.Warning, 10 * time.Minute: doctor.Warning} {
+		wrong.Store(int64(by))
+		found, err := doctor.Repository(t.Context(), r, doctor.RepositoryOptions{})
+		must(t, err)
+		if len(examined(found, "clock")) != 1 || worst(found, "clock") != want {
+			t.Errorf("a clock that is wrong by %v: %+v", by, found)
+		}
+	}
 }

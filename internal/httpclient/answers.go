@@ -27,6 +27,8 @@ type Lists struct {
 	Page  func(*http.Request) bool // reports whether a page of a list is asked for
 	Small func(*http.Request) bool // reports whether anything but a file is asked for
 	Root  string                   // the element that a page is
+
+	ServerClock
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -41,6 +43,8 @@ func (l *Lists) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	hear(r.Context(), resp.Header)
+	l.Hear(resp.Header)
 	resp.Body = cutBody{resp.Body}
 	if !page && !l.Small(r) && resp.StatusCode < 300 {
 		return resp, nil

@@ -72,6 +72,20 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
+// TestRetryAfter: a server says in seconds, or by a time, how long it wants to be left alone, and nobody waits longer than a day for it.
+func TestRetryAfter(t *testing.T) {
+	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+	for text, want := range map[string]time.Duration{
+		"": 0, "soon": 0, "-5": 0, "0": 0, "7": 7 * time.Second, "99999999": 24 * time.Hour, "99999999999999999999": 0,
+		in(-time.Hour): 0, in(time.Hour): time.Hour, in(48 * time.Hour): 24 * time.Hour,
+	} {
+		got := httpclient.RetryAfter(http.Header{"Retry-After": {text}})
+		if got > want || got < want-time.Minute || (got == 0) != (want == 0) {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestCertificateFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, []byte("nothing"), 0o600); err != nil {

@@ -126,8 +126,8 @@ func google() []mutant {
 		{
 			promise: "a certificate that is not trusted is not tried again",
 			file:    request,
-			old:     "if httpclient.IsUntrusted(err) {",
-			new:     "if false {",
+			old:     "case httpclient.IsUnverified(err):",
+			new:     "case false:",
 			pkg:     inGS, run: "^TestCertificates$",
 		},
 		{

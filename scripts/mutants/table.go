@@ -61,6 +61,7 @@ const (
 	inS3        = "./storage/s3"
 	inAzure     = "./storage/azure"
 	inGS        = "./storage/gs"
+	inHTTP      = "./internal/httpclient"
 	inRepo      = "./repo"
 	inCrypto    = "./crypto"
 	inCache     = "./cache"

@@ -40,6 +40,7 @@ type Backend struct {
 	host   string // of the account
 	client *container.Client
 	http   *http.Transport
+	lists  *httpclient.Lists
 }
 
 var _ storage.Backend = (*Backend)(nil)
@@ -51,11 +52,17 @@ func Open(p Place, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, host, err := o.connect(p.Container, transport)
+	lists := &httpclient.Lists{
+		RoundTripper: transport,
+		Page:         func(r *http.Request) bool { return r.URL.Query().Get("comp") == "list" },
+		Small:        func(r *http.Request) bool { return r.Method != http.MethodGet },
+		Root:         "EnumerationResults",
+	}
+	client, host, err := o.connect(p.Container, lists)
 	if err != nil {
 		return nil, fmt.Errorf("open container %s: %w", p.Container, err)
 	}
-	return &Backend{p, host, client, transport}, nil
+	return &Backend{p, host, client, transport, lists}, nil
 }
 
 // Create makes the container unless it exists, and opens it. If there is a config,
@@ -93,6 +100,9 @@ func (b *Backend) create(ctx context.Context) error {
 
 // Location implements storage.Backend.
 func (b *Backend) Location() string { return "azure:" + b.place.String() }
+
+// Clock returns what time it is by the server's clock, if it has told.
+func (b *Backend) Clock() (now time.Time, known bool) { return b.lists.Clock() }
 
 // Close implements storage.Backend.
 func (b *Backend) Close() error {
@@ -259,7 +269,7 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 		_, err = b.blob(f).Delete(ctx, nil)
 	}
 	if bloberror.HasCode(err, bloberror.BlobImmutableDueToPolicy) {
-		err = fmt.Errorf("%w: %s", storage.ErrRetained, b.retainedUntil(ctx, f))
+		err = b.retained(ctx, f)
 	}
 	if err != nil {
 		return b.failed(ctx, "remove", f, err)
@@ -267,11 +277,11 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 	return nil
 }
 
-// retainedUntil says until when a file is kept that the server refused to remove.
-func (b *Backend) retainedUntil(ctx context.Context, f storage.File) string {
+// retained returns until when a file is kept that the server refused to remove.
+func (b *Backend) retained(ctx context.Context, f storage.File) error {
 	p, err := b.blob(f).GetProperties(ctx, nil)
 	if err != nil || p.ImmutabilityPolicyExpiresOn == nil {
-		return "the container's policy, or a legal hold, keeps it"
+		return fmt.Errorf("%w: the container's policy, or a legal hold, keeps it", storage.ErrRetained)
 	}
-	return "retained until " + p.ImmutabilityPolicyExpiresOn.UTC().Format(time.RFC3339)
+	return &storage.RetainedError{Until: *p.ImmutabilityPolicyExpiresOn}
 }

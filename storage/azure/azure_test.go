@@ -2,11 +2,15 @@ package azure_test
 
 import (
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,12 +109,17 @@ func TestRefusals(t *testing.T) {
 			be := scripted(t, azure.Options{}, func(w http.ResponseWriter, r *http.Request) {
 				asked++
 				w.Header().Set("x-ms-error-code", tt.code)
+				w.Header().Set("Retry-After", "7")
 				w.WriteHeader(tt.status)
 			})
 			for op, err := range operations(t, be) {
 				if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "container/prefix/data") {
 					t.Errorf("%s: %v, want %q", op, err, tt.says)
 					continue
+				}
+				var after interface{ RetryAfter() time.Duration }
+				if tt.class == storage.ErrUnreachable && (!errors.As(err, &after) || after.RetryAfter() != 7*time.Second) {
+					t.Errorf("%s: %v does not tell when to ask again", op, err)
 				}
 				for _, class := range known {
 					if errors.Is(err, class) != (class == tt.class) {
@@ -127,6 +136,47 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%d requests for 5 operations: it tries again", asked)
 			}
 		})
+	}
+}
+
+// TestCertificates: a server that is not trusted is refused at once, with the reason and what to do.
+func TestCertificates(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of these clients
+	srv.StartTLS()
+	defer srv.Close()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	for says, o := range map[string]azure.Options{
+		"does not exist": {Endpoint: srv.URL, CACert: file},
+		"azure.cacert":   {Endpoint: srv.URL},
+		"not localhost":  {Endpoint: strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), CACert: file},
+		"HTTP response":  {Endpoint: strings.Replace(plain.URL, "http:", "https:", 1)},
+	} {
+		for op, err := range operations(t, open(t, "container:/prefix", o)) {
+			if err == nil || !strings.Contains(err.Error(), says) || !storage.IsPermanent(err) || errors.Is(err, storage.ErrUnreachable) != (o.CACert != file || says == "not localhost") {
+				t.Errorf("%s: %v, want %q", op, err, says)
+			}
+		}
+	}
+}
+
+// TestClock: answers tell the server's clock.
+func TestClock(t *testing.T) {
+	be := scripted(t, azure.Options{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusNotFound)
+	})
+	if at, known := be.Clock(); known {
+		t.Errorf("%v, before it told", at)
+	}
+	operations(t, be)
+	if at, known := be.Clock(); !known || time.Until(at) < 50*time.Minute || time.Until(at) > 70*time.Minute {
+		t.Errorf("%v, %v", at, known)
 	}
 }
 

@@ -43,6 +43,10 @@ func translate(ctx context.Context, err error) error {
 		return translateAnswer(answer)
 	case errors.As(err, &odd):
 		return odd
+	case errors.As(err, &around) && httpclient.IsUnverified(err):
+		return storage.Permanent(fmt.Errorf("%w: %w; if it is your own authority's certificate, name its file with -o azure.cacert=FILE", storage.ErrUnreachable, around.Err))
+	case errors.As(err, &around) && httpclient.IsUntrusted(err):
+		return storage.Permanent(fmt.Errorf("%w: %w", storage.ErrUnreachable, around.Err))
 	case errors.As(err, &around):
 		return fmt.Errorf("%w: %w", storage.ErrUnreachable, around.Err)
 	case errors.As(err, &net):
@@ -70,7 +74,11 @@ func translateAnswer(a *azcore.ResponseError) error {
 	case a.StatusCode == http.StatusInsufficientStorage, a.StatusCode == http.StatusRequestEntityTooLarge:
 		return fmt.Errorf("%w: %s", storage.ErrFull, text)
 	case slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooManyRequests}, a.StatusCode), a.StatusCode >= 500 && a.StatusCode != http.StatusNotImplemented:
-		return fmt.Errorf("%w: %s", storage.ErrUnreachable, text)
+		err := fmt.Errorf("%w: %s", storage.ErrUnreachable, text)
+		if a.RawResponse == nil {
+			return err
+		}
+		return httpclient.Later(err, httpclient.RetryAfter(a.RawResponse.Header))
 	}
 	return errors.New(text)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 
-	"jetsam/internal/httpclient"
 	"jetsam/storage"
 )
 
@@ -72,7 +71,7 @@ func (o Options) endpoint(account string) (*url.URL, error) {
 
 // connect returns a client for a container, and the host that it speaks to. The
 // credentials are the first of a key, a signature, and what Azure's own tools know.
-func (o Options) connect(name string, transport *http.Transport) (*container.Client, string, error) {
+func (o Options) connect(name string, transport http.RoundTripper) (*container.Client, string, error) {
 	account, key, sas := os.Getenv("AZURE_ACCOUNT_NAME"), os.Getenv("AZURE_ACCOUNT_KEY"), os.Getenv("AZURE_ACCOUNT_SAS")
 	if account == "" {
 		return nil, "", fmt.Errorf("%w: there is no account: set AZURE_ACCOUNT_NAME", storage.ErrReadOnly)
@@ -85,12 +84,7 @@ func (o Options) connect(name string, transport *http.Transport) (*container.Cli
 	common := policy.ClientOptions{
 		Retry: policy.RetryOptions{MaxRetries: -1},
 		Transport: &http.Client{
-			Transport: &httpclient.Lists{
-				RoundTripper: transport,
-				Page:         func(r *http.Request) bool { return r.URL.Query().Get("comp") == "list" },
-				Small:        func(r *http.Request) bool { return r.Method != http.MethodGet },
-				Root:         "EnumerationResults",
-			},
+			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}

@@ -601,3 +601,19 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("%v would be tried again", err)
 	}
 }
+
+// TestClock: answers tell the server's clock.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	be := scripted(t, gs.Options{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		refuse(w, 404, "notFound", "")
+	})
+	if at, known := be.Clock(); known {
+		t.Errorf("%v, before it told", at)
+	}
+	operations(t.Context(), be)
+	if at, known := be.Clock(); !known || time.Until(at) < 50*time.Minute || time.Until(at) > 70*time.Minute {
+		t.Errorf("%v, %v", at, known)
+	}
+}

@@ -37,6 +37,8 @@ type Backend struct {
 	endpoint    *url.URL
 	credentials *credentials
 	client      *http.Client
+
+	httpclient.ServerClock
 }
 
 var _ storage.Backend = (*Backend)(nil)
@@ -59,7 +61,7 @@ func Open(p Place, o Options) (*Backend, error) {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Backend{p, endpoint, &credentials{client: client, most: o.Idle}, client}, nil
+	return &Backend{place: p, endpoint: endpoint, credentials: &credentials{client: client, most: o.Idle}, client: client}, nil
 }
 
 // Create makes the bucket unless it exists, and opens it. If there is a config, and
@@ -219,7 +221,7 @@ func (b *Backend) retained(ctx context.Context, f storage.File, err error) error
 	case o.TemporaryHold || o.EventBasedHold:
 		return fmt.Errorf("%w: there is a hold on it, which has to be released first", storage.ErrRetained)
 	case !o.RetentionExpirationTime.IsZero():
-		return fmt.Errorf("%w: retained until %s", storage.ErrRetained, o.RetentionExpirationTime.UTC().Format(time.RFC3339))
+		return &storage.RetainedError{Until: o.RetentionExpirationTime}
 	}
 	return err
 }

@@ -46,6 +46,7 @@ func (b *Backend) do(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, broken(ctx, err)
 	}
+	b.Hear(resp.Header)
 	resp.Body = body{ctx, resp.Body}
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
@@ -127,8 +128,11 @@ func broken(ctx context.Context, err error) error {
 		return cancelled
 	}
 	unreachable := fmt.Errorf("%w: %v", storage.ErrUnreachable, httpclient.WithoutURL(err))
-	if httpclient.IsUntrusted(err) {
+	switch {
+	case httpclient.IsUnverified(err):
 		return storage.Permanent(fmt.Errorf("%w; if it is your own authority's certificate, name its file with -o gs.cacert=FILE", unreachable))
+	case httpclient.IsUntrusted(err):
+		return storage.Permanent(unreachable)
 	}
 	return unreachable
 }

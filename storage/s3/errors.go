@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -79,7 +78,7 @@ func (b *Backend) translateRefusal(ctx context.Context, r minio.ErrorResponse) e
 		return fmt.Errorf("%w: %s", storage.ErrReadOnly, text)
 	case slices.Contains([]int{http.StatusRequestTimeout, http.StatusTooManyRequests}, status),
 		status >= 500 && status != http.StatusNotImplemented, r.Code == "RequestTimeout", r.Code == "SlowDown":
-		return fmt.Errorf("%w: %s", storage.ErrUnreachable, text)
+		return httpclient.Later(fmt.Errorf("%w: %s", storage.ErrUnreachable, text), httpclient.Asked(ctx))
 	}
 	return errors.New(text)
 }
@@ -125,12 +124,13 @@ func translateNetwork(err error) error {
 	} else if !errors.As(err, &network) {
 		return err
 	}
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
-		return fmt.Errorf("%w: %w; if it is your own authority's certificate, name its file with -o s3.cacert=FILE", storage.ErrUnreachable, err)
-	}
-	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
-		return fmt.Errorf("%w: the server speaks HTTP without TLS; write http:// before its name if that is as it should be", storage.ErrUnreachable)
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return storage.Permanent(fmt.Errorf("%w: the server speaks HTTP without TLS; write http:// before its name if that is as it should be", storage.ErrUnreachable))
+	case httpclient.IsUnverified(err):
+		return storage.Permanent(fmt.Errorf("%w: %w; if it is your own authority's certificate, name its file with -o s3.cacert=FILE", storage.ErrUnreachable, err))
+	case httpclient.IsUntrusted(err):
+		return storage.Permanent(fmt.Errorf("%w: %w", storage.ErrUnreachable, err))
 	}
 	return fmt.Errorf("%w: %w", storage.ErrUnreachable, err)
 }

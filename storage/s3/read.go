@@ -18,6 +18,7 @@ import (
 
 // Load implements storage.Backend.
 func (b *Backend) Load(ctx context.Context, f storage.File, off int64, n int) ([]byte, error) {
+	ctx = httpclient.Listen(ctx)
 	data, err := b.load(ctx, f, off, n)
 	if err != nil {
 		return nil, b.failed(ctx, "load", f, err)
@@ -61,6 +62,7 @@ func (o object) Size(ctx context.Context) (int64, error) {
 // List implements storage.Backend.
 func (b *Backend) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
 	return func(yield func(storage.Info, error) bool) {
+		ctx := httpclient.Listen(ctx)
 		if err := b.list(ctx, k, objects.NewListing(k, yield)); err != nil && !errors.Is(err, objects.ErrStopped) {
 			yield(storage.Info{}, fmt.Errorf("list %v files (%s/%s): %w", k, b.place.Bucket, b.place.key(k.Dir()), b.translate(ctx, err)))
 		}

@@ -100,13 +100,20 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			be := scripted(t, s3.Options{}, func(w http.ResponseWriter, r *http.Request) { refuse(w, tt.status, tt.code, tt.text) })
+			be := scripted(t, s3.Options{}, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Retry-After", "7")
+				refuse(w, tt.status, tt.code, tt.text)
+			})
 			for op, err := range operations(t.Context(), be) {
 				if err == nil {
 					t.Errorf("%s succeeds", op)
 					continue
 				}
 				wantNoSecret(t, err)
+				var after interface{ RetryAfter() time.Duration }
+				if tt.class == storage.ErrUnreachable && (!errors.As(err, &after) || after.RetryAfter() != 7*time.Second) {
+					t.Errorf("%s: %v does not tell when to ask again", op, err)
+				}
 				// Which begin with a HEAD, whose answer has no body, and are not worth another request.
 				headless := (op == "stat" || op == "remove") && (tt.status >= 500 || tt.status == 429 || tt.status == 404)
 				for _, class := range known {
@@ -293,6 +300,9 @@ func TestCertificates(t *testing.T) {
 		}
 		if !strings.Contains(says, "400") {
 			wantError(t, place, err, storage.ErrUnreachable)
+		}
+		if trust := strings.Contains(says, "cacert") || strings.Contains(says, "TLS"); storage.IsPermanent(err) != trust && !strings.Contains(says, "400") {
+			t.Errorf("%v: permanent %v, want %v", err, !trust, trust)
 		}
 		wantNoSecret(t, err)
 	}

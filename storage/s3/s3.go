@@ -47,6 +47,7 @@ type Backend struct {
 	client *minio.Core
 	creds  *credentials.Credentials
 	http   *http.Transport
+	lists  *httpclient.Lists
 
 	// unconditional is set when the server has said that it does not know the
 	// condition under which files are saved.
@@ -86,23 +87,24 @@ func open(ctx context.Context, p Place, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	lists := &httpclient.Lists{
+		RoundTripper: transport,
+		Page:         func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2" },
+		Small:        func(r *http.Request) bool { return r.URL.RawQuery != "" },
+		Root:         "ListBucketResult",
+	}
 	client, err := minio.NewCore(p.Host, &minio.Options{
 		Creds:        creds,
 		Secure:       !p.Plain,
 		Region:       o.region(),
 		BucketLookup: lookup,
-		Transport: &httpclient.Lists{
-			RoundTripper: transport,
-			Page:         func(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Query().Get("list-type") == "2" },
-			Small:        func(r *http.Request) bool { return r.URL.RawQuery != "" },
-			Root:         "ListBucketResult",
-		},
-		MaxRetries: 1,
+		Transport:    lists,
+		MaxRetries:   1,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{place: p, opts: o, client: client, creds: creds, http: transport}, nil
+	return &Backend{place: p, opts: o, client: client, creds: creds, http: transport, lists: lists}, nil
 }
 
 // Create makes the bucket unless it exists, and opens it. If there is a config, and
@@ -146,6 +148,9 @@ func (b *Backend) create(ctx context.Context) error {
 // Location implements storage.Backend.
 func (b *Backend) Location() string { return "s3:" + b.place.String() }
 
+// Clock returns what time it is by the server's clock, if it has told.
+func (b *Backend) Clock() (now time.Time, known bool) { return b.lists.Clock() }
+
 // Close implements storage.Backend.
 func (b *Backend) Close() error {
 	b.http.CloseIdleConnections()
@@ -154,6 +159,7 @@ func (b *Backend) Close() error {
 
 // Stat implements storage.Backend.
 func (b *Backend) Stat(ctx context.Context, f storage.File) (storage.Info, error) {
+	ctx = httpclient.Listen(ctx)
 	info, err := b.stat(ctx, f)
 	if err != nil {
 		return storage.Info{}, b.failed(ctx, "stat", f, err)
@@ -191,6 +197,7 @@ func (b *Backend) explained(ctx context.Context, f storage.File, err error) erro
 
 // Remove implements storage.Backend.
 func (b *Backend) Remove(ctx context.Context, f storage.File) error {
+	ctx = httpclient.Listen(ctx)
 	if err := b.remove(ctx, f); err != nil {
 		return b.failed(ctx, "remove", f, err)
 	}
@@ -205,28 +212,28 @@ func (b *Backend) remove(ctx context.Context, f storage.File) error {
 	if err == nil {
 		return nil
 	}
-	if until, ok := b.retainedUntil(ctx, f, err); ok {
-		return fmt.Errorf("%w: %s", storage.ErrRetained, until)
+	if retained := b.retained(ctx, f, err); retained != nil {
+		return retained
 	}
 	return err
 }
 
-// retainedUntil says until when a file is kept that a server refused to remove, if
-// that is why.
-func (b *Backend) retainedUntil(ctx context.Context, f storage.File, refusal error) (string, bool) {
+// retained returns until when a file is kept that a server refused to remove, if
+// that is why; else nil.
+func (b *Backend) retained(ctx context.Context, f storage.File, refusal error) error {
 	status := minio.ToErrorResponse(refusal).StatusCode
 	if status < 400 || status >= 500 {
-		return "", false
+		return nil
 	}
 	mode, until, err := b.client.GetObjectRetention(ctx, b.place.Bucket, b.key(f), "")
 	if err == nil && mode != nil && until != nil && until.After(time.Now()) {
-		return fmt.Sprintf("retained until %s (%s)", until.UTC().Format(time.RFC3339), *mode), true
+		return &storage.RetainedError{Until: *until, Mode: string(*mode)}
 	}
 	hold, err := b.client.GetObjectLegalHold(ctx, b.place.Bucket, b.key(f), minio.GetObjectLegalHoldOptions{})
 	if err == nil && hold != nil && *hold == minio.LegalHoldEnabled {
-		return "under a legal hold, which has no end", true
+		return fmt.Errorf("%w: under a legal hold, which has no end", storage.ErrRetained)
 	}
-	return "", false
+	return nil
 }
 
 // key returns the key of a file's object.

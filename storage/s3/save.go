@@ -13,11 +13,13 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"jetsam/internal/httpclient"
 	"jetsam/storage"
 )
 
 // Save implements storage.Backend.
 func (b *Backend) Save(ctx context.Context, f storage.File, data []byte) error {
+	ctx = httpclient.Listen(ctx)
 	if err := b.save(ctx, f, data); err != nil {
 		return b.failed(ctx, "save", f, err)
 	}

@@ -34,6 +34,7 @@ type accountsReport struct {
 	Accounts    []accountReport `json:"accounts"`
 	Failed      int             `json:"failed_accounts"` // that are in no snapshot, or not whole
 	Seconds     float64         `json:"seconds"`
+	disturbances
 }
 
 func (r *accountsReport) text(o *output) {
@@ -137,6 +138,7 @@ func (a *accountsRun) backUp(ctx context.Context, j job, report *accountReport) 
 	res, err := a.p.capture(ctx, conn, a.r, j.options)
 	if res != nil {
 		summary := newBackupReport(res)
+		summary.count(a.p.out)
 		if report.Streams = summary.streams; err == nil {
 			report.Summary = summary
 		}

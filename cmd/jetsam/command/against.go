@@ -52,6 +52,7 @@ type surveyReport struct {
 	Problems    int          `json:"problems"` // streams and consumers for which something has to be done
 	Missing     []string     `json:"not_captured,omitempty"`
 	Next        []stepReport `json:"next"` // empty: nothing is to be done
+	disturbances
 
 	streams []conditionReport
 }

@@ -79,6 +79,7 @@ type backupReport struct {
 	Bytes       uint64    `json:"bytes"`
 	Added       uint64    `json:"bytes_added"` // to the repository, its bookkeeping included
 	Seconds     float64   `json:"seconds"`
+	disturbances
 
 	streams []backedUpReport
 }

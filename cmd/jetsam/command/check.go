@@ -36,6 +36,7 @@ type checkReport struct {
 	Packs       int    `json:"packs"`
 	PacksRead   int    `json:"packs_read"` // of which every byte was checked
 	BytesRead   int64  `json:"bytes_read"`
+	disturbances
 
 	findings []repo.Finding
 	more     int

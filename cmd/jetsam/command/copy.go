@@ -70,6 +70,7 @@ type copyReport struct {
 	BlobsKnown  int     `json:"blobs_known"` // how often a blob was needed that was here
 	Bytes       uint64  `json:"bytes"`       // moved, as the source stores them
 	Seconds     float64 `json:"seconds"`
+	disturbances
 
 	snapshots []copiedReport
 }

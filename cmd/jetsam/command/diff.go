@@ -34,6 +34,7 @@ type diffReport struct {
 	Streams     int    `json:"streams"`
 	Changed     int    `json:"changed_streams"`
 	Failed      int    `json:"failed_streams"` // that cannot be compared
+	disturbances
 
 	changes []changeReport
 }

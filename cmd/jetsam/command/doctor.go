@@ -36,6 +36,7 @@ type diagnosis struct {
 	Warnings    int                `json:"warnings"`
 	NotLookedAt []string           `json:"not_looked_at,omitempty"`
 	Lacks       *permissionsReport `json:"missing_permissions,omitempty"`
+	disturbances
 
 	findings []doctor.Finding
 	config   string // that gives the permissions

@@ -30,6 +30,7 @@ type findReport struct {
 	Messages    int    `json:"messages"`
 	Snapshots   int    `json:"snapshots"` // that were searched
 	Losses      int    `json:"losses"`    // what could not be read
+	disturbances
 
 	found []foundReport
 }

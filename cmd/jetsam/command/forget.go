@@ -79,7 +79,8 @@ type forgotReport struct {
 	Kept        int    `json:"kept"` // by the policy
 	Forgotten   int    `json:"forgotten"`
 	Failed      int    `json:"failed,omitempty"`
-	named       bool   // there is no policy
+	disturbances
+	named bool // there is no policy
 }
 
 func (r *forgotReport) text(o *output) {

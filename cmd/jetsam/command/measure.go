@@ -43,7 +43,7 @@ func (m *measurement) tell(ctx context.Context, o *output, now time.Time, code i
 	if m == nil {
 		return
 	}
-	r := metrics.Run{Command: m.command, Began: m.began, Took: now.Sub(m.began), ExitCode: code}
+	r := metrics.Run{Command: m.command, Began: m.began, Took: now.Sub(m.began), ExitCode: code, StorageRetries: o.repeated.Load()}
 	for _, x := range o.measured {
 		r.Accounts = append(r.Accounts, x.accounts()...)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/term"
@@ -35,18 +36,51 @@ type output struct {
 	err error // the first failure to write to stdout
 
 	measured []measured // results that metrics tell more of
+
+	repeated atomic.Int64 // requests to storages, each as often as it was
+	told     int64        // how many of those the user knows of
 }
+
+// disturbances are what reports have in common that sum up a command: what disturbed it on the way to its storages.
+type disturbances struct {
+	Repeated int64 `json:"storage_retries"` // requests to storages, by now
+}
+
+func (d *disturbances) count(o *output) { d.Repeated = o.repeated.Load() }
 
 // print writes a result to stdout.
 func (o *output) print(r report) {
 	if m, ok := r.(measured); ok {
 		o.measured = append(o.measured, m)
 	}
-	if !o.json {
-		r.text(o)
-		return
+	sum, sums := r.(interface{ count(*output) })
+	if sums {
+		sum.count(o)
 	}
-	o.printJSON(r)
+	if o.json {
+		o.printJSON(r)
+	} else {
+		r.text(o)
+	}
+	if sums {
+		o.tellRepeated(func(text string) {
+			if !o.json {
+				o.printf("%s\n", text)
+			}
+		})
+	}
+}
+
+// tellRepeated tells how many requests to storages were repeated, if those are more than when it was told before.
+func (o *output) tellRepeated(tell func(text string)) {
+	if n := o.repeated.Load(); n > o.told {
+		o.told = n
+		were := "were"
+		if n == 1 {
+			were = "was"
+		}
+		tell(fmt.Sprintf("%s to the storage %s repeated", plural(int(n), "request"), were))
+	}
 }
 
 // printJSON writes v to stdout as a JSON object on a line of its own.

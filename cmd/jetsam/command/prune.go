@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"jetsam/repo"
+	"jetsam/storage"
 )
 
 // amountReport is a number of blobs or packs, and how much they take.
@@ -39,7 +40,8 @@ type prunePlanReport struct {
 	Due         *time.Time   `json:"delete_later_from,omitempty"`
 	IndexFiles  int          `json:"index_files"`
 	Replaced    int          `json:"index_files_replaced"`
-	nothing     bool         // to do
+	disturbances
+	nothing bool // to do
 }
 
 func newPrunePlanReport(p *repo.PrunePlan, dry bool) *prunePlanReport {
@@ -117,7 +119,10 @@ type prunedReport struct {
 	Due         *time.Time   `json:"delete_later_from,omitempty"`
 	IndexFiles  int          `json:"index_files"` // that are there now
 	Refused     int          `json:"refused,omitempty"`
-	nothing     bool         // was to be done
+	First       *time.Time   `json:"retained_until_first,omitempty"` // when the storage lets the first of them go
+	Last        *time.Time   `json:"retained_until_last,omitempty"`
+	disturbances
+	nothing bool // was to be done
 }
 
 func (r *prunedReport) text(o *output) {
@@ -244,13 +249,42 @@ func (p *program) runPrune(ctx context.Context, r *repo.Repo, o repo.PruneOption
 		}
 		p.out.warn("not deleted: %v", refusal)
 	}
+	first, last := retainedUntil(result.Refused)
 	p.out.print(&prunedReport{
 		MessageType: "pruned", Copied: amountReport(result.Copied), Written: amountReport(result.NewPacks), Deleted: amountReport(result.Deleted),
 		Later: amountReport(plan.Later), Due: timeOrNil(plan.Due), IndexFiles: result.IndexFiles, Refused: len(result.Refused),
+		First: timeOrNil(first), Last: timeOrNil(last),
 		nothing: plan.Nothing() && plan.Later.Count == 0,
 	})
 	if n := len(result.Refused); n > 0 {
-		return &partialError{fmt.Sprintf("%s could not be deleted: the warnings above say why; the next prune tries again, and until then nothing is lost but room", plural(n, "file"))}
+		return &partialError{fmt.Sprintf("%s could not be deleted: the warnings above say why; the next prune tries again, and until then nothing is lost but room%s", plural(n, "file"), retentionText(first, last))}
 	}
 	return nil
+}
+
+// retainedUntil returns until when the storage keeps files at the earliest and at the latest, as far as it says so: else zero.
+func retainedUntil(refusals []error) (first, last time.Time) {
+	for _, refusal := range refusals {
+		var kept *storage.RetainedError
+		if !errors.As(refusal, &kept) {
+			continue
+		}
+		if first.IsZero() || kept.Until.Before(first) {
+			first = kept.Until
+		}
+		if kept.Until.After(last) {
+			last = kept.Until
+		}
+	}
+	return first, last
+}
+
+func retentionText(first, last time.Time) string {
+	switch {
+	case last.IsZero():
+		return ""
+	case first.Equal(last):
+		return fmt.Sprintf("\nthe storage keeps them until %s", localTime(last))
+	}
+	return fmt.Sprintf("\nthe storage keeps the first of them until %s, the last until %s", localTime(first), localTime(last))
 }

@@ -77,6 +77,7 @@ type indexRepairReport struct {
 	Headers     int             `json:"headers_read"`
 	Stored      int             `json:"index_files_stored"`
 	Removed     int             `json:"index_files_removed"`
+	disturbances
 }
 
 type badPackReport struct {
@@ -85,8 +86,8 @@ type badPackReport struct {
 	Error  string `json:"error"`
 }
 
-func newIndexRepairReport(x *repo.IndexRepair, dryRun bool) indexRepairReport {
-	r := indexRepairReport{
+func newIndexRepairReport(x *repo.IndexRepair, dryRun bool) *indexRepairReport {
+	r := &indexRepairReport{
 		MessageType: "index_repaired", DryRun: dryRun, Added: idTexts(x.Added), Changed: idTexts(x.Changed), Gone: idTexts(x.Gone),
 		Packs: x.Packs, Headers: x.Headers, Stored: x.Stored, Removed: x.Removed,
 	}
@@ -107,7 +108,7 @@ func idTexts(ids []storage.ID) (out []string) {
 	return out
 }
 
-func (r indexRepairReport) text(o *output) {
+func (r *indexRepairReport) text(o *output) {
 	for _, text := range r.Unreadable {
 		o.printf("%s: removed\n", text)
 	}
@@ -202,6 +203,7 @@ type mendReport struct {
 	Repaired    int    `json:"repaired"`
 	Removed     int    `json:"removed"` // that could not be read
 	Failed      int    `json:"failed"`
+	disturbances
 }
 
 func newMendedReport(x repo.SnapshotRepair, done *streamlog.MendedSnapshot) mendedReport {
@@ -291,7 +293,7 @@ func (p *program) printMendedStream(s streamlog.MendedStream) {
 	}
 }
 
-func (r mendReport) text(o *output) {
+func (r *mendReport) text(o *output) {
 	o.printf("looked at %s, of which %d miss something or cannot be read\n", plural(r.Snapshots, "snapshot"), r.Damaged)
 	if r.DryRun && r.Damaged > 0 {
 		o.printf("this was a dry run: nothing was changed\n")
@@ -322,7 +324,7 @@ func (p *program) repairSnapshots(c *cli.Context) error {
 			return err
 		}
 		m := streamlog.NewMender()
-		report := mendReport{MessageType: "snapshots_repaired", DryRun: o.DryRun}
+		report := &mendReport{MessageType: "snapshots_repaired", DryRun: o.DryRun}
 		all, err := showRepair(p, func(progress func(repo.RepairProgress)) (all []repo.SnapshotRepair, err error) {
 			report.Snapshots, all, err = r.RepairSnapshots(ctx, o, m.Mend, progress)
 			return all, err

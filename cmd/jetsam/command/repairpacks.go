@@ -41,6 +41,7 @@ type packsRepairReport struct {
 	Saved       int      `json:"saved"`
 	Lost        int      `json:"lost"`
 	Losses      int      `json:"losses"` // files and directories of snapshots
+	disturbances
 }
 
 // keeper keeps copies of damaged packs in a directory.
@@ -160,7 +161,7 @@ func findPack(ctx context.Context, r *repo.Repo, name string) (storage.ID, error
 
 // tellPacks says what became of packs, and what is lost by them.
 func (p *program) tellPacks(x *repo.PacksRepair, k *keeper, dryRun bool) error {
-	report := packsRepairReport{MessageType: "packs_repaired", DryRun: dryRun, Sound: idTexts(x.Sound)}
+	report := &packsRepairReport{MessageType: "packs_repaired", DryRun: dryRun, Sound: idTexts(x.Sound)}
 	for _, pack := range x.Packs {
 		r := newRepairedPackReport(pack, k)
 		report.Packs, report.Saved, report.Lost = report.Packs+1, report.Saved+r.Saved, report.Lost+r.Lost
@@ -225,7 +226,7 @@ func (r repairedPackReport) text(o *output) {
 	}
 }
 
-func (r packsRepairReport) text(o *output) {
+func (r *packsRepairReport) text(o *output) {
 	for _, id := range r.Sound {
 		o.printf("pack/%s is sound, and left as it is\n", id[:10])
 	}

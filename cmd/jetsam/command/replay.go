@@ -26,6 +26,7 @@ type replayReport struct {
 	FirstSeq    uint64  `json:"first_seq,omitempty"` // in the live stream
 	LastSeq     uint64  `json:"last_seq,omitempty"`
 	Seconds     float64 `json:"seconds,omitempty"`
+	disturbances
 }
 
 func (r *replayReport) text(o *output) {

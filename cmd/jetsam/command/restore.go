@@ -117,6 +117,7 @@ type restoreReport struct {
 	Bytes       uint64  `json:"bytes"`
 	Verified    bool    `json:"verified"` // every message and consumer was read back and is equal
 	Seconds     float64 `json:"seconds,omitempty"`
+	disturbances
 
 	deed    deed
 	streams []restoredReport

@@ -46,6 +46,7 @@ type rewriteReport struct {
 	Rewritten   int    `json:"rewritten"`
 	Forgotten   int    `json:"forgotten"`
 	Failed      int    `json:"failed,omitempty"`
+	disturbances
 
 	rows []rewrittenReport
 	old  []string // short IDs of old snapshots that are still there

@@ -51,6 +51,7 @@ type statsReport struct {
 	Dedup       float64 `json:"dedup_ratio"`  // restore size over uncompressed size
 	Compression float64 `json:"compression_ratio"`
 	sizes
+	disturbances
 
 	streams []*streamStats
 }

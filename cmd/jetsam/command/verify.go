@@ -56,6 +56,7 @@ type drillReport struct {
 	Equal       bool    `json:"equal"`           // all that was chosen, or sampled of it, was restored, and is what the snapshot says
 	Restoring   float64 `json:"restore_seconds"` // until all streams were there
 	Comparing   float64 `json:"compare_seconds"`
+	disturbances
 
 	streams []drilledReport
 }

@@ -72,28 +72,20 @@ func (w way) to(ctx context.Context, l location.Location, o location.Options, op
 
 // repeating says that a request will be repeated.
 func (w way) repeating(err error, pause time.Duration) {
+	w.out.repeated.Add(1)
 	w.out.note("%v; trying again in %v", err, pause.Round(100*time.Millisecond))
 }
 
-// remote is a storage elsewhere. At the end it says how often it was disturbed.
+// remote is a storage elsewhere. At the end it is said how often such were disturbed.
 type remote struct {
 	*retry.Backend
 	out *output
 }
 
 func (r *remote) Close() error {
-	if n := r.Repeated(); n > 0 {
-		r.out.note("%s to the storage %s repeated", plural(n, "request"), wasOrWere(n))
-	}
+	r.out.tellRepeated(func(text string) { r.out.note("%s", text) })
 	if err := r.Backend.Close(); err != nil {
 		return fmt.Errorf("close storage: %w", err)
 	}
 	return nil
-}
-
-func wasOrWere(n int) string {
-	if n == 1 {
-		return "was"
-	}
-	return "were"
 }
