@@ -137,6 +137,8 @@ type StreamResult struct {
 	Created         time.Time                  // the stream, as the server says
 	FailedConsumers []streamlog.FailedConsumer // that are not in the snapshot, because no server says how they stand
 	Recreated       string                     // that it is not the stream which an earlier snapshot holds under its name, and why; empty: it is, or there is none
+	WentBack        storage.ID                 // the earlier snapshot that holds messages of it which the server has lost; zero: none is known
+	Life            time.Time                  // when this life of it began, see [streamlog.CapturedStream.Began]
 	Captured        time.Time
 	Took            time.Duration
 	Err             error // why it is not in the snapshot
@@ -358,7 +360,11 @@ func listStreams(a *streamlog.Account, streams []StreamResult) {
 	for _, s := range streams {
 		switch {
 		case s.Err == nil:
-			a.Captured = append(a.Captured, streamlog.CapturedStream{Name: s.Name, Created: s.Created, Captured: s.Captured, LastSeq: s.LastSeq})
+			c := streamlog.CapturedStream{Name: s.Name, Created: s.Created, Captured: s.Captured, LastSeq: s.LastSeq}
+			if !s.Life.Equal(s.Created) {
+				c.Life = s.Life
+			}
+			a.Captured = append(a.Captured, c)
 		case s.Name != "":
 			a.Failed = append(a.Failed, streamlog.FailedStream{Name: s.Name, Error: s.Err.Error()})
 		}

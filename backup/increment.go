@@ -51,6 +51,7 @@ type increment struct {
 	info      *jetstream.StreamInfo // the stream, as it is captured
 	through   uint64                // the last message that the log and the stream have in common
 	goesOn    bool                  // that is the last one of the log
+	other     bool                  // a message of the log has another in its place in the stream
 	dead      *streamlog.Dead       // what the stream does not have up to its last sequence
 	full      bool                  // from the stream's first sequence on, both have every one that is common
 	want      uint64                // messages that came
@@ -100,6 +101,7 @@ func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*ca
 	default:
 		c.LastSeq = i.through
 	}
+	c.note(i.parent, i.info.LastSeq, i.other)
 	if same, err := i.unchanged(ctx, c); same || err != nil {
 		return c, err
 	}
@@ -315,7 +317,9 @@ func (i *increment) has(ctx context.Context, e *streamlog.Entry) (bool, error) {
 		return false, fmt.Errorf("compare message %d: %w", e.Seq, err)
 	}
 	i.received += uint64(len(m.Raw))
-	return e.Equal(m), nil
+	same := e.Equal(m)
+	i.other = i.other || !same
+	return same, nil
 }
 
 // bisect is the highest sequence at which log and stream have the same message, of those that both say they have; 0 if there is none.

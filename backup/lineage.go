@@ -24,6 +24,8 @@ type ancestor struct {
 	taken    time.Time // the snapshot
 	tree     blob.ID   // its root
 	created  time.Time // the stream
+	life     time.Time // when its life began, see [streamlog.CapturedStream.Began]
+	last     uint64    // the sequence of its last message
 }
 
 // findAncestors finds, for each stream, the newest snapshot of the same host, cluster and account that holds one of its name. What cannot be read is
@@ -58,7 +60,7 @@ func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (
 		}
 		for _, c := range a.Captured {
 			if _, known := found[c.Name]; wanted[c.Name] && !known && !c.Created.IsZero() {
-				found[c.Name] = ancestor{all[i].ID(), all[i].Time, all[i].Tree, c.Created}
+				found[c.Name] = ancestor{all[i].ID(), all[i].Time, all[i].Tree, c.Created, c.Began(), c.LastSeq}
 			}
 		}
 	}
@@ -87,6 +89,19 @@ func recreated(earlier ancestor, created time.Time, state archive.State) string 
 	}
 	return fmt.Sprintf("%s: it was created at %s, the one in snapshot %s at %s",
 		how, created.UTC().Format(time.RFC3339), earlier.snapshot.Short(), earlier.created.UTC().Format(time.RFC3339))
+}
+
+// note notes of a captured stream which life of it that is. other says that it has another message where the earlier snapshot has one, and last is
+// its last sequence, which no stream takes back.
+func (s *StreamResult) note(earlier ancestor, last uint64, other bool) {
+	switch {
+	case earlier.created.IsZero() || s.Recreated != "":
+		s.Life = s.Created
+	case other || last < earlier.last:
+		s.Life, s.WentBack = s.Captured, earlier.snapshot
+	default:
+		s.Life = earlier.life
+	}
 }
 
 // parent is the newest of the snapshots that streams go on from.

@@ -2,12 +2,14 @@
 //
 //	Policy    what to keep: the last n, one an hour for n hours, all of the last days, those with a tag
 //	Apply     of the snapshots of one group, which are kept, and why
+//	LastOfLives  of those that are not, which hold a stream last before it was made anew
 //
 // The policy language and its arithmetic are restic's, so that both programs forget
 // the same snapshots: periods are those of the clock that a snapshot was taken by,
 // and spans of time are counted back from the newest snapshot, not from now, so that
-// nothing is forgotten only because backups have stopped. Two rules are jetsam's own:
-// snapshots with the tag "protected" are kept whatever the policy says, and PITR.
+// nothing is forgotten only because backups have stopped. Three rules are jetsam's own:
+// snapshots with the tag "protected" are kept whatever the policy says, PITR, and
+// LastOfLives.
 //
 // All of it is pure functions over snapshots that are in memory.
 package retention

@@ -13,6 +13,9 @@ type Span struct{ Years, Months, Days, Hours int }
 // maxUnits bounds each number of a span, so that no date overflows.
 const maxUnits = 1_000_000
 
+// Unlimited is the longest span: longer than anything lasts.
+var Unlimited = Span{Years: maxUnits}
+
 var errSpan = errors.New(`it is numbers of years, months, days and hours, like 1y6m, 90d or 36h`)
 
 // ParseSpan reads a span like 2y5m7d3h. Each unit stands at most once, in any order,

@@ -185,8 +185,18 @@ type AccountServer struct {
 type CapturedStream struct {
 	Name     string    `json:"name"`
 	Created  time.Time `json:"created,omitzero"` // the stream, as the server says
+	Life     time.Time `json:"life,omitzero"`    // when this life of the stream began, where that is not Created
 	Captured time.Time `json:"captured"`         // when the server took the state that the capture began with
 	LastSeq  uint64    `json:"last_seq"`
+}
+
+// Began is when this life of the stream began: the same in all snapshots of a stream that only went on, and another in those of a stream of its
+// name that was made anew or has lost its newest messages. It is zero where that is not known.
+func (c *CapturedStream) Began() time.Time {
+	if c.Life.IsZero() {
+		return c.Created
+	}
+	return c.Life
 }
 
 // FailedStream names a stream that is not in the snapshot, and why.

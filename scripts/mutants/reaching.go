@@ -195,8 +195,8 @@ func reaching() []mutant {
 		{
 			promise: "that a server cannot sync is told once",
 			file:    "storage/sftp/sftp.go",
-			old:     "	if !known && b.o.Warn != nil {",
-			new:     "	if b.o.Warn != nil {",
+			old:     "	b.warned[text] = true\n",
+			new:     "",
 			pkg:     inSFTP, run: "^TestOtherServer$",
 		},
 		{

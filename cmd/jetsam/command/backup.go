@@ -31,6 +31,7 @@ type backedUpReport struct {
 	Retried     string          `json:"retried,omitempty"`        // why it was read twice
 	Resumed     []resumedReport `json:"resumed,omitempty"`        // where it broke off and went on
 	Recreated   string          `json:"recreated,omitempty"`      // that it is not the stream which an earlier snapshot holds under its name
+	WentBack    string          `json:"went_back,omitempty"`      // the earlier snapshot that holds messages of it which the server has lost
 	Way         string          `json:"way,omitempty"`            // how its messages came: snapshot, consumer, get or none
 	Instead     string          `json:"no_snapshot,omitempty"`    // why it was read whole without the server's snapshot API
 	New         uint64          `json:"new_messages"`             // that came
@@ -106,6 +107,9 @@ func newBackupReport(res *backup.Result) *backupReport {
 		}
 		if s.Parent != (storage.ID{}) {
 			report.Parent = s.Parent.String()
+		}
+		if s.WentBack != (storage.ID{}) {
+			report.WentBack = s.WentBack.String()
 		}
 		if s.Err != nil {
 			report.Error = s.Err.Error()
@@ -391,6 +395,9 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 		p.tellWay(s)
 		if s.Recreated != "" {
 			p.out.warn("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one; the earlier snapshots still restore the old one", s.Name, s.Recreated)
+		}
+		if s.WentBack != (storage.ID{}) {
+			p.out.warn("stream %s went back: it has lost messages that snapshot %s holds\nthat snapshot still restores them; `jetsam doctor --against %[2]s` compares it with the stream", s.Name, s.WentBack.Short())
 		}
 		if s.Err == nil && s.LastSeq >= lostSequence {
 			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)

@@ -122,6 +122,7 @@ func (p *program) forgetCommand() *cli.Command {
 		flags = append(flags, &cli.StringFlag{Name: f.name, Usage: f.usage})
 	}
 	flags = append(flags,
+		&cli.StringFlag{Name: "keep-earlier-lives", Usage: "keep the last snapshot of a stream that was made anew since, or has lost its newest messages, for `SPAN`; `none`, `unlimited`", Value: "1y"},
 		&cli.StringSliceFlag{Name: "keep-tag", Usage: "keep those with all of `TAG[,TAG…]`; repeatable"},
 		&cli.StringFlag{Name: "group-by", Usage: "apply the policy to each group by itself: `host,account,paths,tags`", Value: "host,paths"},
 		&cli.BoolFlag{Name: "unsafe-allow-remove-all", DisableDefaultText: true, Usage: "let a policy forget all snapshots of a group"},
@@ -164,6 +165,20 @@ func retentionPolicy(c *cli.Context) (pol retention.Policy, err error) {
 	return pol, nil
 }
 
+// parseLives is for how long the last snapshot of an earlier life of a stream is kept; zero: for none.
+func parseLives(text string) (span retention.Span, err error) {
+	switch text {
+	case "none":
+		return retention.Span{}, nil
+	case "unlimited":
+		return retention.Unlimited, nil
+	}
+	if span, err = retention.ParseSpan(text); err != nil {
+		return span, usagef("--keep-earlier-lives: %v; or `none`, or `unlimited`", err)
+	}
+	return span, nil
+}
+
 func parseKeep(name, text string) (int, error) {
 	if text == "" {
 		return 0, nil
@@ -180,6 +195,10 @@ func parseKeep(name, text string) (int, error) {
 
 func (p *program) forget(c *cli.Context) error {
 	policy, err := retentionPolicy(c)
+	if err != nil {
+		return err
+	}
+	lives, err := parseLives(c.String("keep-earlier-lives"))
 	if err != nil {
 		return err
 	}
@@ -207,20 +226,31 @@ func (p *program) forget(c *cli.Context) error {
 		locked = p.alone
 	}
 	return locked(c, func(ctx context.Context, r *repo.Repo) error {
-		chosen, err := p.chosenSnapshots(ctx, c, r)
-		if err != nil {
-			return err
-		}
-		plan := newForgetPlan(chosen, by, c.Bool("dry-run"))
+		plan := &forgetPlan{dry: c.Bool("dry-run")}
 		if c.NArg() > 0 {
-			err = plan.named(chosen)
+			chosen, err := p.chosenSnapshots(ctx, c, r)
+			if err != nil {
+				return err
+			}
+			if err := plan.named(chosen, by); err != nil {
+				return err
+			}
 		} else {
-			err = plan.apply(policy, p.now(), c.Bool("unsafe-allow-remove-all"))
+			all, err := allSnapshots(ctx, r)
+			if err != nil {
+				return err
+			}
+			s := snapshotSelector(c)
+			chosen := slices.DeleteFunc(slices.Clone(all), func(sn *snapshot.Snapshot) bool { return !s.match(sn) })
+			if err := plan.apply(policy, chosen, by, p.now(), c.Bool("unsafe-allow-remove-all")); err != nil {
+				return err
+			}
+			if err := p.holdLives(ctx, r, plan, all, lives); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		err = p.runForget(ctx, r, plan)
+		plan.settle()
+		err := p.runForget(ctx, r, plan)
 		var partial *partialError
 		if !c.Bool("prune") || err != nil && !errors.As(err, &partial) {
 			return err
@@ -246,7 +276,7 @@ func (p *program) pruneAfter(ctx context.Context, r *repo.Repo, plan *forgetPlan
 
 // forgetPlan says what becomes of each snapshot.
 type forgetPlan struct {
-	groups  []snapshot.Group
+	groups  []verdictGroup
 	reports []*forgetReport
 	forget  []storage.ID
 	kept    int
@@ -254,50 +284,55 @@ type forgetPlan struct {
 	isNamed bool
 }
 
-func newForgetPlan(chosen []*snapshot.Snapshot, by snapshot.GroupBy, dry bool) *forgetPlan {
-	snapshot.Sort(chosen)
-	chosen = slices.CompactFunc(chosen, func(a, b *snapshot.Snapshot) bool { return a.ID() == b.ID() })
-	return &forgetPlan{groups: snapshot.Groups(chosen, by), dry: dry}
+// verdictGroup is a group of snapshots, and what is decided about each.
+type verdictGroup struct {
+	key      snapshot.GroupKey
+	verdicts []retention.Verdict
 }
 
 // named forgets all.
-func (plan *forgetPlan) named(chosen []*snapshot.Snapshot) error {
+func (plan *forgetPlan) named(chosen []*snapshot.Snapshot, by snapshot.GroupBy) error {
 	plan.isNamed = true
+	snapshot.Sort(chosen)
+	chosen = slices.CompactFunc(chosen, func(a, b *snapshot.Snapshot) bool { return a.ID() == b.ID() })
 	for _, s := range chosen {
 		if slices.Contains(s.Tags, retention.Protected) {
 			return fmt.Errorf("nothing was forgotten: snapshot %s is protected; `jetsam unprotect %[1]s` takes the protection off", s.ID().Short())
 		}
 	}
-	for _, g := range plan.groups {
+	for _, g := range snapshot.Groups(chosen, by) {
 		verdicts := make([]retention.Verdict, len(g.Snapshots))
 		for i, s := range g.Snapshots {
 			verdicts[i].Snapshot = s
 		}
-		plan.add(g.Key, verdicts)
+		plan.groups = append(plan.groups, verdictGroup{g.Key, verdicts})
 	}
 	return nil
 }
 
 // apply forgets what the policy does not keep.
-func (plan *forgetPlan) apply(policy retention.Policy, now time.Time, all bool) error {
-	for _, g := range plan.groups {
+func (plan *forgetPlan) apply(policy retention.Policy, chosen []*snapshot.Snapshot, by snapshot.GroupBy, now time.Time, all bool) error {
+	for _, g := range snapshot.Groups(chosen, by) {
 		verdicts := policy.Apply(g.Snapshots, now)
 		if !all && !slices.ContainsFunc(verdicts, retention.Verdict.Keep) {
 			return fmt.Errorf("nothing was forgotten: the policy keeps none of %s (%s); if that is meant, add --unsafe-allow-remove-all",
 				plural(len(verdicts), "snapshot"), newGroupReport(g.Key).heading())
 		}
-		plan.add(g.Key, verdicts)
+		plan.groups = append(plan.groups, verdictGroup{g.Key, verdicts})
 	}
 	return nil
 }
 
-func (plan *forgetPlan) add(key snapshot.GroupKey, verdicts []retention.Verdict) {
-	plan.reports = append(plan.reports, newForgetReport(key, verdicts, plan.dry))
-	for _, v := range verdicts {
-		if v.Keep() {
-			plan.kept++
-		} else {
-			plan.forget = append(plan.forget, v.Snapshot.ID())
+// settle makes of the verdicts what is to be done and told.
+func (plan *forgetPlan) settle() {
+	for _, g := range plan.groups {
+		plan.reports = append(plan.reports, newForgetReport(g.key, g.verdicts, plan.dry))
+		for _, v := range g.verdicts {
+			if v.Keep() {
+				plan.kept++
+			} else {
+				plan.forget = append(plan.forget, v.Snapshot.ID())
+			}
 		}
 	}
 }

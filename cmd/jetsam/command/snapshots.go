@@ -62,17 +62,21 @@ func wasToHold(sn *snapshot.Snapshot, stream string) bool {
 
 // list returns the chosen snapshots, the oldest first.
 func (s selector) list(ctx context.Context, r *repo.Repo) ([]*snapshot.Snapshot, error) {
-	var chosen []*snapshot.Snapshot
+	all, err := allSnapshots(ctx, r)
+	return slices.DeleteFunc(all, func(sn *snapshot.Snapshot) bool { return !s.match(sn) }), err
+}
+
+// allSnapshots returns the snapshots of the repository, the oldest first.
+func allSnapshots(ctx context.Context, r *repo.Repo) ([]*snapshot.Snapshot, error) {
+	var all []*snapshot.Snapshot
 	for sn, err := range r.Snapshots(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		if s.match(sn) {
-			chosen = append(chosen, sn)
-		}
+		all = append(all, sn)
 	}
-	snapshot.Sort(chosen)
-	return chosen, nil
+	snapshot.Sort(all)
+	return all, nil
 }
 
 type snapshotReport struct {
