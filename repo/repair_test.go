@@ -491,3 +491,71 @@ func TestRepairKeepsMisnamedSnapshots(t *testing.T) {
 		t.Errorf("%d snapshots are left, want 2", len(got))
 	}
 }
+
+// TestRepairPacksOfAStorageThatFails: a pack that cannot be read just now is not damaged, however well the storage lists and removes files. Neither is one
+// of which that becomes so once it was found damaged, and its copy was kept.
+func TestRepairPacksOfAStorageThatFails(t *testing.T) {
+	x := newHurtRepo(t)
+	reset := errors.New("connection reset")
+	loads := func(op storagetest.Op, f storage.File) bool {
+		return op == storagetest.OpLoad && f.Kind == storage.Pack
+	}
+	for _, tt := range []struct {
+		name   string
+		listed bool
+		kept   bool // the storage fails when the copies are kept
+	}{
+		{"all packs", true, false},
+		{"all packs, once they were copied", true, true},
+		{"packs that no index file lists", false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			be := x.copy(t)
+			o := repo.RepairPacksOptions{IDs: ids(t, be, storage.Pack)}
+			if tt.kept {
+				for _, id := range o.IDs {
+					edit(t, be, storage.File{Kind: storage.Pack, ID: id}, flipLast)
+				}
+			}
+			if !tt.listed {
+				for _, id := range ids(t, be, storage.Index) {
+					edit(t, be, storage.File{Kind: storage.Index, ID: id}, nil)
+				}
+			}
+			var fails atomic.Bool
+			be.Before = func(op storagetest.Op, f storage.File) error {
+				if fails.Load() && loads(op, f) {
+					return reset
+				}
+				return nil
+			}
+			fails.Store(!tt.kept)
+			o.Keep = func(context.Context, storage.ID, int64, func(int64, int) ([]byte, error)) error {
+				fails.Store(true)
+				return nil
+			}
+			out, err := repotest.Open(t, be).RepairPacks(t.Context(), o, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range out.Packs {
+				if !errors.Is(p.Left, reset) || p.Saved > 0 || len(p.Lost) > 0 {
+					t.Errorf("pack %s: %d blobs saved, %d lost, left %v", p.ID.Short(), p.Saved, len(p.Lost), p.Left)
+				}
+			}
+			if len(out.Packs) != len(o.IDs) {
+				t.Errorf("%d packs are told of, want %d", len(out.Packs), len(o.IDs))
+			}
+			if got := ids(t, be, storage.Pack); !slices.Equal(got, o.IDs) {
+				t.Errorf("of %d packs %d are left", len(o.IDs), len(got))
+			}
+			fails.Store(false)
+			if err := repairAll(t.Context(), repotest.Open(t, be)); err != nil {
+				t.Fatal(err)
+			}
+			if got := x.wholeSnapshots(t, be); got != "012" {
+				t.Errorf("when the storage is well again, snapshots %q are whole", got)
+			}
+		})
+	}
+}

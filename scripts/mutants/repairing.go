@@ -67,6 +67,20 @@ func repairing() []mutant {
 			pkg:     inProgram, run: "^TestScripts/repair$",
 		},
 		{
+			promise: "a pack of which blobs cannot be read just now is left",
+			file:    "repo/repairpacks.go",
+			old:     "			p.note(err)\n",
+			new:     "",
+			pkg:     inRepo, run: "^TestRepairPacksOfAStorageThatFails$",
+		},
+		{
+			promise: "a pack of which the header cannot be read just now is left",
+			file:    "repo/repairpacks.go",
+			old:     "		p.note(loadError(f, err))\n",
+			new:     "		_ = f\n",
+			pkg:     inRepo, run: "^TestRepairPacksOfAStorageThatFails$",
+		},
+		{
 			promise: "a blob with other bytes is not saved from a damaged pack",
 			file:    "repo/repairpacks.go",
 			old:     "if err == nil && len(out) > 0 && blob.Sum(out) == b.Handle.ID {",
