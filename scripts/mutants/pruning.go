@@ -160,7 +160,7 @@ func pruning() []mutant {
 		{
 			promise: "a backup looks whether what it counts on is still listed",
 			file:    "repo/whole.go",
-			old:     "\tif err := w.lists(ctx, root); err != nil {",
+			old:     "\tif err := w.lists(ctx, roots); err != nil {",
 			new:     "\tif err := error(nil); err != nil {",
 			pkg:     inRepo, run: "^TestBackupBesideAPrune$",
 		},
