@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -571,4 +573,46 @@ func TestPruneAndResticTakeTurns(t *testing.T) {
 	target := t.TempDir()
 	restic("restore", "--host", "elsewhere", "latest", "--target", target)
 	sameFiles(t, "restored by restic", readDir(t, target+source), readDir(t, source))
+}
+
+// What restic stores while packs wait for the end of their grace does not count on them, though its cache has what the index said of them. Where
+// they are listed again, and its snapshot needs them, the next prune does not delete them.
+func TestResticBesideAGrace(t *testing.T) {
+	repotest.RequireRestic(t)
+	source, cache := sourceFiles(t), t.TempDir()
+	for _, relists := range []string{"nobody", "restic", "jetsam"} {
+		r := repotest.New(t)
+		be := r.Backend()
+		restic := func(args ...string) {
+			t.Helper()
+			cmd := exec.Command("restic", append([]string{"--repo", be.Location(), "--cache-dir", cache, "--quiet"}, args...)...)
+			cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+repotest.Password)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("restic %s: %v\n%s", args[0], err, out)
+			}
+		}
+		restic("backup", source)
+		theirs := all(t, r)
+		increments(t, r, 0, 1)
+		forget(t, r, theirs...)
+		o := thorough(t)
+		o.Grace = time.Hour
+		waiting, _ := prune(t, r, o)
+		switch relists {
+		case "restic":
+			restic("rebuild-index")
+		case "jetsam":
+			if _, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		restic("backup", source)
+		next, _ := prune(t, atTime(t, be, time.Now().Add(2*time.Hour)), o)
+		if want := map[string]int{"nobody": waiting.Later.Count}[relists]; next.Delete.Count != want || waiting.Later.Count == 0 {
+			t.Errorf("%s lists packs again: of %d packs that waited, %d are deleted: %+v", relists, waiting.Later.Count, next.Delete.Count, next.PruneFacts)
+		}
+		target := t.TempDir()
+		restic("restore", "latest", "--path", source, "--target", target)
+		sameFiles(t, "restored by restic", readDir(t, target+source), readDir(t, source))
+	}
 }
