@@ -493,21 +493,22 @@ func TestRepairKeepsMisnamedSnapshots(t *testing.T) {
 }
 
 // TestRepairPacksOfAStorageThatFails: a pack that cannot be read just now is not damaged, however well the storage lists and removes files. Neither is one
-// of which that becomes so once it was found damaged, and its copy was kept.
+// of which that becomes so once it was found damaged, and its copy was kept; and what is said not to be there is not removed.
 func TestRepairPacksOfAStorageThatFails(t *testing.T) {
 	x := newHurtRepo(t)
 	reset := errors.New("connection reset")
-	loads := func(op storagetest.Op, f storage.File) bool {
-		return op == storagetest.OpLoad && f.Kind == storage.Pack
-	}
 	for _, tt := range []struct {
 		name   string
+		fault  error
 		listed bool
 		kept   bool // the storage fails when the copies are kept
+		gone   bool // and says that no pack is there
 	}{
-		{"all packs", true, false},
-		{"all packs, once they were copied", true, true},
-		{"packs that no index file lists", false, false},
+		{"all packs", reset, true, false, false},
+		{"all packs, once they were copied", reset, true, true, false},
+		{"packs that no index file lists", reset, false, false, false},
+		{"packs that are there, and are not", storage.ErrNotExist, true, false, false},
+		{"packs that are said not to be there", storage.ErrNotExist, true, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			be := x.copy(t)
@@ -524,8 +525,8 @@ func TestRepairPacksOfAStorageThatFails(t *testing.T) {
 			}
 			var fails atomic.Bool
 			be.Before = func(op storagetest.Op, f storage.File) error {
-				if fails.Load() && loads(op, f) {
-					return reset
+				if fails.Load() && f.Kind == storage.Pack && (op == storagetest.OpLoad || op == storagetest.OpStat && tt.gone) {
+					return tt.fault
 				}
 				return nil
 			}
@@ -539,7 +540,7 @@ func TestRepairPacksOfAStorageThatFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, p := range out.Packs {
-				if !errors.Is(p.Left, reset) || p.Saved > 0 || len(p.Lost) > 0 {
+				if !tt.gone && (!errors.Is(p.Left, tt.fault) || len(p.Lost) > 0) || p.Saved > 0 {
 					t.Errorf("pack %s: %d blobs saved, %d lost, left %v", p.ID.Short(), p.Saved, len(p.Lost), p.Left)
 				}
 			}

@@ -192,7 +192,7 @@ func (x *packsRepair) examine(ctx context.Context, id storage.ID, why error) err
 	p := &damagedPack{info: info, blobs: x.blobsOf(id, header)}
 	x.out.Packs = append(x.out.Packs, RepairedPack{ID: id, Reason: why, Gone: gone, Blobs: len(p.blobs)})
 	p.RepairedPack = &x.out.Packs[len(x.out.Packs)-1]
-	if err != nil && !gone {
+	if err != nil {
 		p.note(loadError(f, err))
 	}
 	x.damaged = append(x.damaged, p)
@@ -200,9 +200,10 @@ func (x *packsRepair) examine(ctx context.Context, id storage.ID, why error) err
 }
 
 // note notes an error with which something of a pack could not be read, unless that
-// is damage: another time it may be read.
+// is damage: another time it may be read. That what is there is not is no damage.
 func (p *damagedPack) note(err error) {
-	if p.unread == nil && !lost(err) && !errors.Is(err, pack.ErrInvalid) {
+	damage := errors.Is(err, ErrCorrupt) && !errors.Is(err, storage.ErrNotExist) || errors.Is(err, pack.ErrInvalid)
+	if p.unread == nil && !damage && !p.Gone {
 		p.unread = fmt.Errorf("it cannot be read now: %w", err)
 	}
 }
@@ -377,6 +378,9 @@ func (x *packsRepair) remove(ctx context.Context) error {
 		return err
 	}
 	for _, p := range x.damaged {
+		if p.Gone {
+			continue // if it comes back, nobody has looked into it
+		}
 		if err := x.repo.removeHeld(ctx, files.lock, p.info.File); err != nil {
 			return err
 		}

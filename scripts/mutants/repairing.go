@@ -81,6 +81,20 @@ func repairing() []mutant {
 			pkg:     inRepo, run: "^TestRepairPacksOfAStorageThatFails$",
 		},
 		{
+			promise: "a pack that is there and cannot be loaded is left, though the storage says that it is not there",
+			file:    "repo/repairpacks.go",
+			old:     "errors.Is(err, ErrCorrupt) && !errors.Is(err, storage.ErrNotExist)",
+			new:     "errors.Is(err, ErrCorrupt)",
+			pkg:     inRepo, run: "^TestRepairPacksOfAStorageThatFails$",
+		},
+		{
+			promise: "a pack that is said not to be there is not removed",
+			file:    "repo/repairpacks.go",
+			old:     "		if p.Gone {\n			continue ",
+			new:     "		if false {\n			continue ",
+			pkg:     inRepo, run: "^TestRepairPacksOfAStorageThatFails$",
+		},
+		{
 			promise: "a blob with other bytes is not saved from a damaged pack",
 			file:    "repo/repairpacks.go",
 			old:     "if err == nil && len(out) > 0 && blob.Sum(out) == b.Handle.ID {",
