@@ -560,3 +560,41 @@ func TestRepairPacksOfAStorageThatFails(t *testing.T) {
 		})
 	}
 }
+
+// TestRepairsOfWhatIsSaidToBeGone: a snapshot or an index file that the storage lists, and then says not to be there, is not removed: the repair
+// stops.
+func TestRepairsOfWhatIsSaidToBeGone(t *testing.T) {
+	x := newHurtRepo(t)
+	for _, k := range []storage.Kind{storage.Snapshot, storage.Index} {
+		be := x.copy(t)
+		before := ids(t, be, k)
+		be.Before = func(op storagetest.Op, f storage.File) error {
+			if op == storagetest.OpLoad && f.Kind == k && f.ID == before[1] {
+				return storage.ErrNotExist
+			}
+			return nil
+		}
+		r := repotest.Open(t, be)
+		if k == storage.Index {
+			out, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil)
+			if !errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("repair of the index: %+v, %v", out, err)
+			}
+		} else {
+			_, out, err := r.RepairSnapshots(t.Context(), repo.RepairSnapshotsOptions{Forget: true}, dropLost, nil)
+			if !errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("repair of snapshots: %+v, %v", out, err)
+			}
+		}
+		be.Before = nil
+		if _, err := be.Stat(t.Context(), storage.File{Kind: k, ID: before[1]}); err != nil {
+			t.Error(err)
+		}
+		if got := x.wholeSnapshots(t, be); got != "012" {
+			t.Errorf("%v: when the storage is well again, snapshots %q are whole", k, got)
+		}
+		if err := checkClean(t.Context(), repotest.Open(t, be)); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -27,7 +27,7 @@ func repairing() []mutant {
 		{
 			promise: "an index file that cannot be read just now is not removed",
 			file:    "repo/repairindex.go",
-			old:     "case lost(f.bad):\n\t\t\tx.out.Unreadable",
+			old:     "case errors.Is(f.bad, ErrCorrupt):\n\t\t\tx.out.Unreadable",
 			new:     "case f.bad != nil:\n\t\t\tx.out.Unreadable",
 			pkg:     inRepo, run: "^TestRepairIndexOfUnreadable$",
 		},
@@ -65,6 +65,20 @@ func repairing() []mutant {
 			old:     "return p.Left != nil })",
 			new:     "return false })",
 			pkg:     inProgram, run: "^TestScripts/repair$",
+		},
+		{
+			promise: "a snapshot that is listed and said not to be there is not removed by a repair",
+			file:    "repo/repairsnapshots.go",
+			old:     "if errors.Is(err, ErrCorrupt) {\n			if x.opts.IDs",
+			new:     "if lost(err) {\n			if x.opts.IDs",
+			pkg:     inRepo, run: "^TestRepairsOfWhatIsSaidToBeGone$",
+		},
+		{
+			promise: "an index file that is listed and said not to be there is not removed by a repair",
+			file:    "repo/repairindex.go",
+			old:     "case errors.Is(f.bad, ErrCorrupt):",
+			new:     "case lost(f.bad):",
+			pkg:     inRepo, run: "^TestRepairsOfWhatIsSaidToBeGone$",
 		},
 		{
 			promise: "a pack of which blobs cannot be read just now is left",
