@@ -211,10 +211,18 @@ func (w *Writer) commitCopies(ctx context.Context, copies []*copying) error {
 	if err := w.storeIndex(ctx, w.takeUnindexed()); err != nil {
 		return err
 	}
+	var roots []blob.ID
 	for _, s := range copies {
-		if root := (blob.Handle{Kind: blob.Tree, ID: s.Source.Tree}); !w.Has(root) {
+		root := blob.Handle{Kind: blob.Tree, ID: s.Source.Tree}
+		if !w.Has(root) {
 			return fmt.Errorf("root %v was not saved", root)
 		}
+		roots = append(roots, root.ID)
+	}
+	if err := w.whole(ctx, roots...); err != nil {
+		return err
+	}
+	for _, s := range copies {
 		if err := w.lock.confirm(ctx); err != nil {
 			return err
 		}

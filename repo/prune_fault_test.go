@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"jetsam/blob"
 	"jetsam/repo"
 	"jetsam/repo/repotest"
 	"jetsam/secret"
@@ -323,9 +326,9 @@ func TestBackupBesideAPrune(t *testing.T) {
 		fails  string
 	}{
 		{"what it stored stays for the grace", time.Hour, false, ""},
-		{"what it stored is deleted", 0, false, "was removed during the backup"},
-		{"what it counts on leaves the index", time.Hour, true, "packs were removed during the backup"},
-		{"what it counts on is deleted", 0, true, "removed during the backup"},
+		{"what it stored is deleted", 0, false, "was removed meanwhile"},
+		{"what it counts on leaves the index", time.Hour, true, "packs were removed meanwhile"},
+		{"what it counts on is deleted", 0, true, "removed meanwhile"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rng := newRand(t)
@@ -367,6 +370,90 @@ func TestBackupBesideAPrune(t *testing.T) {
 			prune(t, repotest.Open(t, be), thorough(t))
 			wantTidy(t, repotest.Open(t, be))
 		})
+	}
+}
+
+// treeMaker is a Rewriter that stores the same new tree for every snapshot.
+type treeMaker struct{ content files }
+
+func (m treeMaker) Rewrite(ctx context.Context, _ *repo.Reader, dst repo.Saver, _ *snapshot.Snapshot) (blob.ID, error) {
+	t := &snapshot.Tree{}
+	for name, parts := range m.content {
+		n := &snapshot.Node{Name: name, Type: snapshot.TypeFile}
+		for _, p := range parts {
+			id, _, err := dst.Save(ctx, blob.Data, p)
+			if err != nil {
+				return blob.ID{}, err
+			}
+			n.Content, n.Size = append(n.Content, id), n.Size+uint64(len(p))
+		}
+		t.Nodes = append(t.Nodes, n)
+	}
+	id, _, err := dst.SaveTree(ctx, t)
+	return id, err
+}
+
+func (treeMaker) ReadBack(context.Context, *repo.Reader, *snapshot.Snapshot) error { return nil }
+
+// What copies and rewrites snapshots looks for what they are made of, as a backup does, before it stores them.
+func TestNoSnapshotBesideAPrune(t *testing.T) {
+	rng := newRand(t)
+	o := repotest.Options()
+	o.PackSize = 1 // a pack for each blob, stored at once
+	from, _ := faultyRepo(t, o)
+	common, own := randomBytes(rng, 100), randomBytes(rng, 200)
+	backup(t, from, files{"a": {common, own}})
+	for name, store := range map[string]func(*repo.Repo) error{
+		"copy": func(r *repo.Repo) error {
+			results, err := r.CopyFrom(t.Context(), from, all(t, from), repo.CopyOptions{})
+			if err == nil && results[0].Err != nil {
+				t.Fatal(results[0].Err)
+			}
+			return err
+		},
+		"rewrite": func(r *repo.Repo) error {
+			_, err := r.Rewrite(t.Context(), all(t, r), repo.RewriteOptions{}, treeMaker{files{"a": {common, own}}}, nil)
+			return err
+		},
+	} {
+		for _, tt := range []struct {
+			name  string
+			grace time.Duration
+			fails string
+		}{
+			{"what it stored is deleted", 0, "was removed meanwhile"},
+			{"what it counts on leaves the index", time.Hour, "packs were removed meanwhile"},
+		} {
+			t.Run(name+", "+tt.name, func(t *testing.T) {
+				r, be := faultyRepo(t, o)
+				backup(t, r, files{"b": {randomBytes(rng, 300)}})
+				old, _ := backup(t, r, files{"c": {common}})
+				forget(t, r, old)
+				before := count(t, be, storage.Snapshot)
+				var pruned bool
+				be.Before = func(op storagetest.Op, f storage.File) error {
+					if op == storagetest.OpSave && f.Kind == storage.Index && !pruned {
+						pruned = true
+						po := thorough(t)
+						po.Grace = tt.grace
+						prune(t, blindTo(t, be.Backend), po)
+					}
+					return nil
+				}
+				if err := store(r); err == nil || !strings.Contains(err.Error(), tt.fails) {
+					t.Errorf("%v, want %q", err, tt.fails)
+				}
+				if !pruned {
+					t.Error("nobody pruned")
+				}
+				if n := count(t, be, storage.Snapshot); n != before {
+					t.Errorf("%d snapshots, there were %d", n, before)
+				}
+				be.Before = nil
+				prune(t, repotest.Open(t, be), thorough(t))
+				wantTidy(t, repotest.Open(t, be))
+			})
+		}
 	}
 }
 
@@ -486,4 +573,46 @@ func TestPruneAndResticTakeTurns(t *testing.T) {
 	target := t.TempDir()
 	restic("restore", "--host", "elsewhere", "latest", "--target", target)
 	sameFiles(t, "restored by restic", readDir(t, target+source), readDir(t, source))
+}
+
+// What restic stores while packs wait for the end of their grace does not count on them, though its cache has what the index said of them. Where
+// they are listed again, and its snapshot needs them, the next prune does not delete them.
+func TestResticBesideAGrace(t *testing.T) {
+	repotest.RequireRestic(t)
+	source, cache := sourceFiles(t), t.TempDir()
+	for _, relists := range []string{"nobody", "restic", "jetsam"} {
+		r := repotest.New(t)
+		be := r.Backend()
+		restic := func(args ...string) {
+			t.Helper()
+			cmd := exec.Command("restic", append([]string{"--repo", be.Location(), "--cache-dir", cache, "--quiet"}, args...)...)
+			cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+repotest.Password)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("restic %s: %v\n%s", args[0], err, out)
+			}
+		}
+		restic("backup", source)
+		theirs := all(t, r)
+		increments(t, r, 0, 1)
+		forget(t, r, theirs...)
+		o := thorough(t)
+		o.Grace = time.Hour
+		waiting, _ := prune(t, r, o)
+		switch relists {
+		case "restic":
+			restic("rebuild-index")
+		case "jetsam":
+			if _, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		restic("backup", source)
+		next, _ := prune(t, atTime(t, be, time.Now().Add(2*time.Hour)), o)
+		if want := map[string]int{"nobody": waiting.Later.Count}[relists]; next.Delete.Count != want || waiting.Later.Count == 0 {
+			t.Errorf("%s lists packs again: of %d packs that waited, %d are deleted: %+v", relists, waiting.Later.Count, next.Delete.Count, next.PruneFacts)
+		}
+		target := t.TempDir()
+		restic("restore", "latest", "--path", source, "--target", target)
+		sameFiles(t, "restored by restic", readDir(t, target+source), readDir(t, source))
+	}
 }

@@ -99,7 +99,10 @@ func (l *Lock) renew(ctx context.Context) error {
 	}
 	old := l.file
 	l.info, l.file = info, f
-	err = r.be.Remove(ctx, old)
+	// A removal that is repeated, since its answer was lost, does not tell who removed the file.
+	if _, err = r.be.Stat(ctx, old); err == nil {
+		err = r.be.Remove(ctx, old)
+	}
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		l.lose(fmt.Errorf("%v: %w", old, errRemoved))

@@ -248,3 +248,33 @@ func TestWriterFreezesWithItsLock(t *testing.T) {
 		}
 	})
 }
+
+// TestLockRemovedBesideALostAnswer: a removal that was repeated says that it succeeded, whoever removed the file. A lock that was removed by force is lost
+// all the same.
+func TestLockRemovedBesideALostAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, be, _ := testRepo(t)
+		be.After = func(op storagetest.Op, f storage.File, err error) error {
+			if op == storagetest.OpRemove && f.Kind == storage.Lock && errors.Is(err, storage.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		l := mustLock(t, r, false)
+		if n, err := r.Unlock(t.Context(), true); n != 1 || err != nil {
+			t.Fatalf("Unlock: %d, %v", n, err)
+		}
+		select {
+		case <-l.Context().Done():
+			if cause := context.Cause(l.Context()); !errors.Is(cause, ErrLockLost) {
+				t.Errorf("cause %v, want ErrLockLost", cause)
+			}
+		case <-time.After(2 * lockRefresh):
+			t.Error("it was renewed")
+		}
+		release(t, l)
+		if n := len(listIDs(t, be, storage.Lock)); n != 0 {
+			t.Errorf("%d lock files after Release", n)
+		}
+	})
+}

@@ -491,3 +491,110 @@ func TestRepairKeepsMisnamedSnapshots(t *testing.T) {
 		t.Errorf("%d snapshots are left, want 2", len(got))
 	}
 }
+
+// TestRepairPacksOfAStorageThatFails: a pack that cannot be read just now is not damaged, however well the storage lists and removes files. Neither is one
+// of which that becomes so once it was found damaged, and its copy was kept; and what is said not to be there is not removed.
+func TestRepairPacksOfAStorageThatFails(t *testing.T) {
+	x := newHurtRepo(t)
+	reset := errors.New("connection reset")
+	for _, tt := range []struct {
+		name   string
+		fault  error
+		listed bool
+		kept   bool // the storage fails when the copies are kept
+		gone   bool // and says that no pack is there
+	}{
+		{"all packs", reset, true, false, false},
+		{"all packs, once they were copied", reset, true, true, false},
+		{"packs that no index file lists", reset, false, false, false},
+		{"packs that are there, and are not", storage.ErrNotExist, true, false, false},
+		{"packs that are said not to be there", storage.ErrNotExist, true, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			be := x.copy(t)
+			o := repo.RepairPacksOptions{IDs: ids(t, be, storage.Pack)}
+			if tt.kept {
+				for _, id := range o.IDs {
+					edit(t, be, storage.File{Kind: storage.Pack, ID: id}, flipLast)
+				}
+			}
+			if !tt.listed {
+				for _, id := range ids(t, be, storage.Index) {
+					edit(t, be, storage.File{Kind: storage.Index, ID: id}, nil)
+				}
+			}
+			var fails atomic.Bool
+			be.Before = func(op storagetest.Op, f storage.File) error {
+				if fails.Load() && f.Kind == storage.Pack && (op == storagetest.OpLoad || op == storagetest.OpStat && tt.gone) {
+					return tt.fault
+				}
+				return nil
+			}
+			fails.Store(!tt.kept)
+			o.Keep = func(context.Context, storage.ID, int64, func(int64, int) ([]byte, error)) error {
+				fails.Store(true)
+				return nil
+			}
+			out, err := repotest.Open(t, be).RepairPacks(t.Context(), o, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range out.Packs {
+				if !tt.gone && (!errors.Is(p.Left, tt.fault) || len(p.Lost) > 0) || p.Saved > 0 {
+					t.Errorf("pack %s: %d blobs saved, %d lost, left %v", p.ID.Short(), p.Saved, len(p.Lost), p.Left)
+				}
+			}
+			if len(out.Packs) != len(o.IDs) {
+				t.Errorf("%d packs are told of, want %d", len(out.Packs), len(o.IDs))
+			}
+			if got := ids(t, be, storage.Pack); !slices.Equal(got, o.IDs) {
+				t.Errorf("of %d packs %d are left", len(o.IDs), len(got))
+			}
+			fails.Store(false)
+			if err := repairAll(t.Context(), repotest.Open(t, be)); err != nil {
+				t.Fatal(err)
+			}
+			if got := x.wholeSnapshots(t, be); got != "012" {
+				t.Errorf("when the storage is well again, snapshots %q are whole", got)
+			}
+		})
+	}
+}
+
+// TestRepairsOfWhatIsSaidToBeGone: a snapshot or an index file that the storage lists, and then says not to be there, is not removed: the repair
+// stops.
+func TestRepairsOfWhatIsSaidToBeGone(t *testing.T) {
+	x := newHurtRepo(t)
+	for _, k := range []storage.Kind{storage.Snapshot, storage.Index} {
+		be := x.copy(t)
+		before := ids(t, be, k)
+		be.Before = func(op storagetest.Op, f storage.File) error {
+			if op == storagetest.OpLoad && f.Kind == k && f.ID == before[1] {
+				return storage.ErrNotExist
+			}
+			return nil
+		}
+		r := repotest.Open(t, be)
+		if k == storage.Index {
+			out, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil)
+			if !errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("repair of the index: %+v, %v", out, err)
+			}
+		} else {
+			_, out, err := r.RepairSnapshots(t.Context(), repo.RepairSnapshotsOptions{Forget: true}, dropLost, nil)
+			if !errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("repair of snapshots: %+v, %v", out, err)
+			}
+		}
+		be.Before = nil
+		if _, err := be.Stat(t.Context(), storage.File{Kind: k, ID: before[1]}); err != nil {
+			t.Error(err)
+		}
+		if got := x.wholeSnapshots(t, be); got != "012" {
+			t.Errorf("%v: when the storage is well again, snapshots %q are whole", k, got)
+		}
+		if err := checkClean(t.Context(), repotest.Open(t, be)); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -106,8 +106,8 @@ func (x *indexRepair) run(ctx context.Context) error {
 	return err
 }
 
-// readIndex reads the index files. One that cannot be read just now is no reason to
-// remove it, but to stop.
+// readIndex reads the index files. One that cannot be read just now, or is listed and
+// then said not to be there, is no reason to remove it, but to stop.
 func (x *indexRepair) readIndex(ctx context.Context) error {
 	infos, err := x.repo.list(ctx, storage.Index)
 	if err != nil {
@@ -118,7 +118,7 @@ func (x *indexRepair) readIndex(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
-		case lost(f.bad):
+		case errors.Is(f.bad, ErrCorrupt):
 			x.out.Unreadable = append(x.out.Unreadable, f.bad)
 			x.files.old = append(x.files.old, f.id)
 		case f.bad != nil:

@@ -45,7 +45,7 @@ type RepairedPack struct {
 	Blobs  int   // that it held, as far as that is known
 	Saved  int   // of them, that can be read
 	Lost   []LostBlob
-	Left   error // why it is left as it is; nil: it is repaired
+	Left   error // why it is left as it is: no copy could be kept, or it cannot be read just now; nil: it is repaired
 }
 
 // LostBlob is a blob that cannot be read in a damaged pack.
@@ -60,7 +60,8 @@ type LostBlob struct {
 // exclusive lock, and first checks the repository, and reads every byte of the packs
 // in question. progress may be nil.
 //
-// Whatever stops it, nothing is lost that could be read, and it can be run again.
+// Whatever stops it, nothing is lost that could be read, and it can be run again. A
+// storage that fails to read a pack says nothing of what is in it: such a pack stays.
 func (r *Repo) RepairPacks(ctx context.Context, o RepairPacksOptions, progress func(RepairProgress)) (*PacksRepair, error) {
 	if err := r.writable(); err != nil {
 		return nil, err
@@ -91,8 +92,9 @@ type packsRepair struct {
 // damagedPack is a pack that is being repaired.
 type damagedPack struct {
 	*RepairedPack
-	info  storage.Info
-	blobs []pack.Blob
+	info   storage.Info
+	blobs  []pack.Blob
+	unread error // why something of it cannot be read that may not be damaged
 }
 
 func (x *packsRepair) run(ctx context.Context) error {
@@ -190,8 +192,20 @@ func (x *packsRepair) examine(ctx context.Context, id storage.ID, why error) err
 	p := &damagedPack{info: info, blobs: x.blobsOf(id, header)}
 	x.out.Packs = append(x.out.Packs, RepairedPack{ID: id, Reason: why, Gone: gone, Blobs: len(p.blobs)})
 	p.RepairedPack = &x.out.Packs[len(x.out.Packs)-1]
+	if err != nil {
+		p.note(loadError(f, err))
+	}
 	x.damaged = append(x.damaged, p)
 	return nil
+}
+
+// note notes an error with which something of a pack could not be read, unless that
+// is damage: another time it may be read. That what is there is not is no damage.
+func (p *damagedPack) note(err error) {
+	damage := errors.Is(err, ErrCorrupt) && !errors.Is(err, storage.ErrNotExist) || errors.Is(err, pack.ErrInvalid)
+	if p.unread == nil && !damage && !p.Gone {
+		p.unread = fmt.Errorf("it cannot be read now: %w", err)
+	}
 }
 
 // hashError says why the bytes of a pack that no index lists are not its own.
@@ -237,6 +251,11 @@ func (x *packsRepair) keep(ctx context.Context) {
 		read := func(off int64, n int) ([]byte, error) { return x.repo.be.Load(ctx, p.info.File, off, n) }
 		p.Left = x.opts.Keep(ctx, p.ID, p.info.Size, read)
 	}
+	x.dropLeft()
+}
+
+// dropLeft takes out the packs that are left as they are.
+func (x *packsRepair) dropLeft() {
 	x.damaged = slices.DeleteFunc(x.damaged, func(p *damagedPack) bool { return p.Left != nil })
 }
 
@@ -249,6 +268,7 @@ func (x *packsRepair) salvage(ctx context.Context, w *Writer) error {
 		}
 		x.progress(RepairProgress{"packs", i + 1, len(x.damaged)})
 	}
+	x.dropLeft()
 	for _, p := range x.damaged {
 		for i := range p.Lost {
 			p.Lost[i].Elsewhere = x.isElsewhere(ctx, p.Lost[i].Handle)
@@ -268,6 +288,7 @@ func (x *packsRepair) salvagePack(ctx context.Context, w *Writer, p *damagedPack
 			return cancelled
 		}
 		if err != nil {
+			p.note(err)
 			p.Lost = append(p.Lost, LostBlob{Handle: b.Handle, Err: err})
 			continue
 		}
@@ -279,6 +300,9 @@ func (x *packsRepair) salvagePack(ctx context.Context, w *Writer, p *damagedPack
 		}
 		x.saved[b.Handle] = struct{}{}
 		p.Saved++
+	}
+	if p.unread != nil {
+		p.Left, p.Lost = p.unread, nil
 	}
 	return nil
 }
@@ -297,7 +321,7 @@ func (x *packsRepair) read(ctx context.Context, dst []byte, p *damagedPack, whol
 	}
 	out, err := x.check.reader().loadCopy(ctx, b.Handle, locationOf(p.ID, b), dst)
 	if err == nil && len(out) == 0 {
-		err = io.ErrUnexpectedEOF // nobody stores a blob of nothing
+		err = damaged(p.info.File, io.ErrUnexpectedEOF) // nobody stores a blob of nothing
 	}
 	return out, err
 }
@@ -354,6 +378,9 @@ func (x *packsRepair) remove(ctx context.Context) error {
 		return err
 	}
 	for _, p := range x.damaged {
+		if p.Gone {
+			continue // if it comes back, nobody has looked into it
+		}
 		if err := x.repo.removeHeld(ctx, files.lock, p.info.File); err != nil {
 			return err
 		}

@@ -138,7 +138,7 @@ func (x *snapshotsRepair) find(ctx context.Context) (err error) {
 		if cancelled := storage.Cancelled(ctx); cancelled != nil {
 			return cancelled
 		}
-		if lost(err) {
+		if errors.Is(err, ErrCorrupt) {
 			if x.opts.IDs == nil {
 				x.out = append(x.out, SnapshotRepair{Damaged: info.File.ID, Err: x.repo.misnamed(ctx, info.File, err)})
 			}

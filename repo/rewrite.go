@@ -111,10 +111,17 @@ func (x *rewrite) run(ctx context.Context) error {
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
+	var roots []blob.ID
 	for i := range x.out {
 		if err := x.readBack(ctx, w.Reader(), &x.out[i]); err != nil {
 			return err
 		}
+		if s := &x.out[i]; !s.Same && s.Err == nil {
+			roots = append(roots, s.root)
+		}
+	}
+	if err := w.whole(ctx, roots...); err != nil {
+		return err
 	}
 	for i := range x.out {
 		if err := x.store(ctx, w, &x.out[i]); err != nil {

@@ -9,7 +9,7 @@ import (
 	"jetsam/storage"
 )
 
-// This file looks, before a snapshot is stored, whether what it is made of is still
+// This file looks, before snapshots are stored, whether what they are made of is still
 // there. The lock promises that; but locks are removed by force, and clocks differ.
 
 // fewPacks is how many packs are looked at one by one: listing all of them is less
@@ -17,16 +17,16 @@ import (
 const fewPacks = 100
 
 // whole returns nil if the packs of this run are there, and if either no index file
-// is gone that was read, or all that the tree needs is in what is there now.
-func (w *Writer) whole(ctx context.Context, root blob.ID) error {
+// is gone that was read, or all that the trees need is in what is there now.
+func (w *Writer) whole(ctx context.Context, roots ...blob.ID) error {
 	if err := w.ownPacks(ctx); err != nil {
 		return err
 	}
 	if gone, err := w.rd.reloadIfGone(ctx); err != nil || !gone {
 		return err
 	}
-	if err := w.lists(ctx, root); err != nil {
-		return fmt.Errorf("packs were removed during the backup, although it has a lock: nothing was saved, try again: %w", err)
+	if err := w.lists(ctx, roots); err != nil {
+		return fmt.Errorf("packs were removed meanwhile, although the repository is locked: no snapshot was stored that needs them, try again: %w", err)
 	}
 	return nil
 }
@@ -59,12 +59,12 @@ func (w *Writer) ownPacks(ctx context.Context) error {
 }
 
 func removed(f storage.File, err error) error {
-	return fmt.Errorf("%v was removed during the backup, although it has a lock: nothing was saved, try again: %w", f, err)
+	return fmt.Errorf("%v was removed meanwhile, although the repository is locked: no snapshot was stored that needs it, try again: %w", f, err)
 }
 
-// lists returns nil if the index that was loaded now has all that the tree needs,
+// lists returns nil if the index that was loaded now has all that the trees need,
 // in packs that are there.
-func (w *Writer) lists(ctx context.Context, root blob.ID) error {
+func (w *Writer) lists(ctx context.Context, roots []blob.ID) error {
 	x, err := w.repo.sound(ctx, w.rd.index.Load())
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (w *Writer) lists(ctx context.Context, root blob.ID) error {
 			lost = unlisted(h)
 		}
 	}}
-	if err := c.walk(ctx, []blob.ID{root}, 0); err != nil {
+	if err := c.walk(ctx, roots, 0); err != nil {
 		return err
 	}
 	return lost

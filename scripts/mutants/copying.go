@@ -11,6 +11,13 @@ func copying() []mutant {
 			pkg:     inRepo, run: "^TestCopy$",
 		},
 		{
+			promise: "no copy is stored of which packs were deleted meanwhile",
+			file:    "repo/copy.go",
+			old:     "if err := w.whole(ctx, roots...); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inRepo, run: "^TestNoSnapshotBesideAPrune$",
+		},
+		{
 			promise: "blobs that lie together come with one request",
 			file:    "repo/copyread.go",
 			old:     "return b.Pack == first.Pack &&",
@@ -48,8 +55,8 @@ func copying() []mutant {
 		{
 			promise: "a snapshot is stored after its blobs are listed",
 			file:    "repo/copy.go",
-			old:     "if err := w.storeIndex(ctx, w.takeUnindexed()); err != nil {\n		return err\n	}\n	for",
-			new:     "for",
+			old:     "if err := w.storeIndex(ctx, w.takeUnindexed()); err != nil {\n		return err\n	}\n	var roots",
+			new:     "var roots",
 			pkg:     inRepo, run: "^TestCopy$",
 		},
 		{

@@ -113,6 +113,13 @@ func locking() []mutant {
 			pkg: inRepo, run: "^TestLockRemovedByForce$",
 		},
 		{
+			promise: "a lock whose file is gone is lost, though its removal is said to have succeeded",
+			file:    "repo/renew.go",
+			old:     "if _, err = r.be.Stat(ctx, old); err == nil {",
+			new:     "if true {",
+			pkg:     inRepo, run: "^TestLockRemovedBesideALostAnswer$",
+		},
+		{
 			promise: "a renewed lock has the time of now",
 			file:    "repo/renew.go",
 			old:     "info := r.newLockInfo(l.exclusive)",

@@ -165,9 +165,24 @@ func pruning() []mutant {
 			pkg:     inRepo, run: "^TestPlanIsBoundToItsLock$",
 		},
 		{
+			promise: "a pack that is listed again is not deleted, though its grace is over",
+			file:    "repo/pruneplan.go",
+			old: `		if listed && !doomed {
+			continue
+		}
+		since, noted := p.noted[id]
+		fresh := listed || !noted ||`,
+			new: `		since, noted := p.noted[id]
+		if listed && !doomed && !noted {
+			continue
+		}
+		fresh := !noted ||`,
+			pkg: inRepo, run: "^TestPruneRestores$",
+		},
+		{
 			promise: "a backup looks whether what it counts on is still listed",
 			file:    "repo/whole.go",
-			old:     "\tif err := w.lists(ctx, root); err != nil {",
+			old:     "\tif err := w.lists(ctx, roots); err != nil {",
 			new:     "\tif err := error(nil); err != nil {",
 			pkg:     inRepo, run: "^TestBackupBesideAPrune$",
 		},

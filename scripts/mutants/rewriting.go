@@ -12,6 +12,13 @@ func rewriting() []mutant {
 			pkg:     inStreamlog, run: ofDead,
 		},
 		{
+			promise: "no snapshot is stored anew of which packs were deleted meanwhile",
+			file:    "repo/rewrite.go",
+			old:     "if err := w.whole(ctx, roots...); err != nil {",
+			new:     "if err := error(nil); err != nil {",
+			pkg:     inRepo, run: "^TestNoSnapshotBesideAPrune$",
+		},
+		{
 			promise: "what is dead for another reason does not come back",
 			file:    file,
 			old:     "			case !dead:\n				return m, nil\n",
@@ -77,8 +84,8 @@ func rewriting() []mutant {
 		{
 			promise: "packs and index are stored before a snapshot takes another's place",
 			file:    "repo/rewrite.go",
-			old:     "	if err := w.flush(ctx); err != nil {\n		return err\n	}\n	for i := range x.out {\n		if err := x.readBack",
-			new:     "	for i := range x.out {\n		if err := x.readBack",
+			old:     "	if err := w.flush(ctx); err != nil {\n		return err\n	}\n	var roots",
+			new:     "	var roots",
 			pkg:     inTests, run: inMany,
 		},
 		{

@@ -184,7 +184,7 @@ func (p *program) tellPacks(x *repo.PacksRepair, k *keeper, dryRun bool) error {
 	p.out.print(report)
 	switch {
 	case report.Left > 0:
-		return &partialError{fmt.Sprintf("%s left as they are, see above; with --no-keep no copies are kept", plural(report.Left, "pack"))}
+		return &partialError{fmt.Sprintf("%s left as they are, see above; where no copy can be kept, --no-keep goes without", plural(report.Left, "pack"))}
 	case report.Losses > 0:
 		return &partialError{"what snapshots lose by it is said above; a backup stores again what the server still has,\n" +
 			"and `jetsam repair snapshots` makes snapshots of what is left"}
