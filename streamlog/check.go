@@ -264,6 +264,9 @@ func (s span) describe() error {
 		return fmt.Errorf("messages from %d to %d cannot be read: %w", s.first, s.last, s.err)
 	}
 	at := func(ns int64) string { return unixNano(ns).Format(time.RFC3339) }
+	if s.first == s.last && s.from == s.to {
+		return fmt.Errorf("message %d cannot be read, of %s: %w", s.first, at(s.from), s.err)
+	}
 	return fmt.Errorf("messages %d to %d cannot be read, %d of them, from %s to %s: %w", s.first, s.last, s.messages, at(s.from), at(s.to), s.err)
 }
 

@@ -62,13 +62,15 @@ func (l LostMessages) String() string {
 		s = fmt.Sprintf("message %d", l.First)
 	}
 	var known []string
-	if l.Messages > 0 {
+	if l.Messages > 0 && l.First != l.Last {
 		known = append(known, fmt.Sprintf("%d of them", l.Messages))
 	}
 	switch {
 	case l.To.IsZero():
 	case l.From.IsZero():
 		known = append(known, "up to "+l.To.UTC().Format(time.RFC3339))
+	case l.First == l.Last && l.From.Equal(l.To):
+		known = append(known, l.To.UTC().Format(time.RFC3339))
 	default:
 		known = append(known, l.From.UTC().Format(time.RFC3339)+" to "+l.To.UTC().Format(time.RFC3339))
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"jetsam/blob"
 	"jetsam/snapshot"
@@ -218,3 +219,22 @@ func TestMendRefusesRot(t *testing.T) {
 type nothingWhole struct{}
 
 func (nothingWhole) Whole(blob.ID) bool { return false }
+
+// TestLostMessagesAreTold: of one message neither how many it is nor two times are said.
+func TestLostMessagesAreTold(t *testing.T) {
+	from, to := time.Date(2026, 5, 1, 0, 0, 1, 0, time.UTC), time.Date(2026, 5, 1, 0, 0, 2, 0, time.UTC)
+	for want, l := range map[string]LostMessages{
+		"message 3 (2026-05-01T00:00:01Z)":                                          {First: 3, Last: 3, Messages: 1, From: from, To: from},
+		"message 3 (2026-05-01T00:00:01Z to 2026-05-01T00:00:02Z)":                  {First: 3, Last: 3, Messages: 1, From: from, To: to},
+		"messages 3 to 5 (2 of them, 2026-05-01T00:00:01Z to 2026-05-01T00:00:02Z)": {First: 3, Last: 5, Messages: 2, From: from, To: to},
+		"messages 3 to 5": {First: 3, Last: 5},
+	} {
+		if got := l.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	alone := span{first: 3, last: 3, messages: 1, from: from.UnixNano(), to: from.UnixNano(), err: errors.New("gone")}
+	if got, want := alone.describe().Error(), "message 3 cannot be read, of 2026-05-01T00:00:01Z: gone"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

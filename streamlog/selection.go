@@ -1,6 +1,7 @@
 package streamlog
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -16,7 +17,7 @@ const mostNear = 3
 type Selection struct {
 	All     bool     // every stream
 	Names   []string // names, or globs as of path.Match
-	Exclude []string // names or globs that are left out
+	Exclude []string // names, or globs, of what is left out
 }
 
 // UnmatchedError says that a name or glob matches no stream.
@@ -33,7 +34,8 @@ func (e *UnmatchedError) Error() string {
 	return s
 }
 
-// Pick returns the streams that are meant, in ascending order. Every name and glob must match a stream: else *UnmatchedError.
+// Pick returns the streams that are meant, in ascending order. Every name and glob must match a stream: else *UnmatchedError. Only a glob of what is
+// left out may match none: of streams that come and go there are none at times, and the others are meant still.
 func (s Selection) Pick(streams []string) ([]string, error) {
 	picked := map[string]bool{}
 	if s.All {
@@ -52,6 +54,10 @@ func (s Selection) Pick(streams []string) ([]string, error) {
 	}
 	for _, pattern := range s.Exclude {
 		matches, err := match(pattern, streams)
+		var unmatched *UnmatchedError
+		if errors.As(err, &unmatched) && isGlob(pattern) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -79,6 +85,9 @@ func matchesAny(patterns []string, name string) bool {
 		return pattern == name || err == nil && ok
 	})
 }
+
+// isGlob says whether pattern is more than a name.
+func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 
 // match returns the streams that pattern names: one of that very name, or those that the glob matches.
 func match(pattern string, streams []string) ([]string, error) {

@@ -21,6 +21,7 @@ func TestPick(t *testing.T) {
 		{"glob", Selection{Names: []string{"KV_*"}}, []string{"KV_sessions", "KV_users"}},
 		{"name and glob that overlap", Selection{Names: []string{"ORDERS", "ORD*"}}, []string{"ORDERS", "ORDERS_EU"}},
 		{"all but", Selection{All: true, Exclude: []string{"KV_*", "OBJ_*"}}, []string{"EVENTS", "ORDERS", "ORDERS_EU"}},
+		{"all but what there is none of", Selection{All: true, Exclude: []string{"TMP_*", "?", "[x]", "KV_*", "OBJ_*"}}, []string{"EVENTS", "ORDERS", "ORDERS_EU"}},
 		{"nothing", Selection{}, []string{}},
 	} {
 		got, err := c.sel.Pick(someStreams)
@@ -53,6 +54,15 @@ func TestPickUnmatched(t *testing.T) {
 		if d := cmp.Diff(c.near, unmatched.Near, cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("%s: near names: %s", c.pattern, d)
 		}
+	}
+}
+
+// TestPickUnmatchedExclusion: a name that is left out and does not exist may be a typing error for one that does.
+func TestPickUnmatchedExclusion(t *testing.T) {
+	_, err := Selection{All: true, Exclude: []string{"ORDER"}}.Pick(someStreams)
+	var unmatched *UnmatchedError
+	if !errors.As(err, &unmatched) || unmatched.Name != "ORDER" {
+		t.Errorf("%v, want an UnmatchedError", err)
 	}
 }
 

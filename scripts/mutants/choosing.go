@@ -4,6 +4,27 @@ package main
 func choosing() []mutant {
 	return []mutant{
 		{
+			promise: "a backup of all but some streams is made also when there are none of those",
+			file:    "streamlog/selection.go",
+			old:     "&& isGlob(pattern) {",
+			new:     "&& false {",
+			pkg:     inStreamlog, run: "^TestPick$",
+		},
+		{
+			promise: "a name that is left out is that of a stream",
+			file:    "streamlog/selection.go",
+			old:     "&& isGlob(pattern) {",
+			new:     "{",
+			pkg:     inStreamlog, run: "^TestPickUnmatchedExclusion$",
+		},
+		{
+			promise: "a dry run says of each stream what stands against it",
+			file:    "cmd/jetsam/command/restore.go",
+			old:     "			err = p.tellConflicts(err)\n",
+			new:     "",
+			pkg:     inProgram, run: "^TestScripts/existing$",
+		},
+		{
 			promise: "nothing beyond a bound is restored",
 			file:    "restore/log.go",
 			old:     "if m.Seq < l.want.First || m.Seq > l.want.Last ||",

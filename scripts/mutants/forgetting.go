@@ -4,6 +4,20 @@ package main
 func forgetting() []mutant {
 	return []mutant{
 		{
+			promise: "who forgets is told that this frees nothing yet, and how it does",
+			file:    "cmd/jetsam/command/forget.go",
+			old:     "if err == nil && !plan.dry &&",
+			new:     "if false &&",
+			pkg:     inProgram, run: "^TestScripts/forget$",
+		},
+		{
+			promise: "who forgets nothing is not",
+			file:    "cmd/jetsam/command/forget.go",
+			old:     `!c.Bool("prune") && len(plan.forget) > 0 {`,
+			new:     `!c.Bool("prune") {`,
+			pkg:     inProgram, run: "^TestScripts/forget$",
+		},
+		{
 			promise: "what is protected is kept whatever a policy says",
 			file:    "retention/policy.go",
 			old:     "if slices.Contains(s.Tags, Protected) {",

@@ -108,5 +108,19 @@ func streaming() []mutant {
 			new:     `	if false {`,
 			pkg:     "./storage/location", run: "^TestStreams$",
 		},
+		{
+			promise: "a context that does not exist is not waited for",
+			file:    "storage/nats/nats.go",
+			old:     `storage.Permanent(fmt.Errorf("load NATS context: %w", err))`,
+			new:     `fmt.Errorf("load NATS context: %w", err)`,
+			pkg:     inNATS, run: "^TestNotTriedAgain$",
+		},
+		{
+			promise: "nor are credentials that are refused or not there",
+			file:    "storage/nats/nats.go",
+			old:     "			err = storage.Permanent(err)\n",
+			new:     "",
+			pkg:     inNATS, run: "^TestNotTriedAgain$",
+		},
 	}
 }

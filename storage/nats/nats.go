@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"strings"
 	"sync"
@@ -146,21 +147,24 @@ func connect(ctx context.Context, p Place, o Options) (*Backend, error) {
 	}
 	nctx, err := natscontext.New(p.Context, p.Servers == "", p.overrides(o)...)
 	if err != nil {
-		return nil, fmt.Errorf("load NATS context: %w", err)
+		return nil, storage.Permanent(fmt.Errorf("load NATS context: %w", err))
 	}
 	list, err := nctx.NATSOptions(b.connection()...)
 	if err != nil {
-		return nil, fmt.Errorf("configure the NATS connection: %w", err)
+		return nil, storage.Permanent(fmt.Errorf("configure the NATS connection: %w", err))
 	}
 	if b.nc, err = dial(ctx, nctx.ServerURL(), list); err != nil {
 		if errors.Is(err, natsgo.ErrNoServers) || errors.Is(err, natsgo.ErrTimeout) {
 			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, natsgo.ErrAuthorization) {
+			err = storage.Permanent(err)
+		}
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	if v := b.nc.ConnectedServerVersion(); !atLeast(v, oldestMajor, oldestMinor) {
 		b.nc.Close()
-		return nil, fmt.Errorf("nats-server %s keeps no repository: it takes %d.%d or newer", v, oldestMajor, oldestMinor)
+		return nil, storage.Permanent(fmt.Errorf("nats-server %s keeps no repository: it takes %d.%d or newer", v, oldestMajor, oldestMinor))
 	}
 	b.chunk = min(chunkSize, int(b.nc.MaxPayload())-headRoom)
 	b.api, b.location = apiPrefix(o.Domain, nctx), p.location()

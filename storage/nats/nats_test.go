@@ -388,3 +388,21 @@ func TestDamage(t *testing.T) {
 		}
 	}
 }
+
+// TestNotTriedAgain: a context or a file that does not exist will not do so in a minute either, and who is refused is refused.
+func TestNotTriedAgain(t *testing.T) {
+	guarded := start(t, natsd.Options{Users: []natsd.User{{Name: "vault", Password: "secret"}}})
+	for _, c := range []struct {
+		place Place
+		o     Options
+		want  string
+	}{
+		{Place{Context: "nowhere", Stream: "REPO"}, Options{}, "context not found"},
+		{Place{Servers: "nats://127.0.0.1:1", Stream: "REPO"}, Options{Creds: "/nonexistent/file"}, "/nonexistent/file"},
+		{Place{Servers: guarded.URL(), Stream: "REPO"}, Options{}, "Authorization Violation"},
+	} {
+		if _, err := Open(t.Context(), c.place, c.o); !storage.IsPermanent(err) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want a permanent error with %q", c.place, err, c.want)
+		}
+	}
+}

@@ -164,6 +164,6 @@ func checkDamage(r *checkReport) error {
 		return &damageError{"the repository is damaged, see above; no snapshot that could be read loses anything\n" +
 			"make a copy of the repository before anything else, then see `jetsam repair --help`; backups go on as before"}
 	}
-	return &damageError{fmt.Sprintf("the repository is damaged, see above: %s in snapshots are lost in whole or in part\n"+
+	return &damageError{fmt.Sprintf("the repository is damaged, see above: snapshots lose %s, in whole or in part\n"+
 		"everything that is not named can be restored; make a copy of the repository before anything else; then see `jetsam repair --help`, and back up again", plural(r.Losses, "path"))}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -45,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 		{"no JetStream", jetstream.ErrNoJetStream, 20},
 		{"refused", denied, 21},
 		{"conflict", conflict, 22},
-		{"conflicts in short", &conflictsError{conflict}, 22},
+		{"conflicts in short", &conflictsError{conflict, false}, 22},
 		{"incomplete", &restore.IncompleteError{Stream: "S", Cause: errors.New("no"), Remains: "nothing"}, 23},
 		{"incomplete for want of permission", &restore.IncompleteError{Stream: "S", Cause: denied, Remains: "nothing"}, 23},
 		{"full", storage.ErrFull, 24},
@@ -98,6 +99,7 @@ func TestEndingsAreShort(t *testing.T) {
 	for _, err := range []error{
 		fmt.Errorf("open /srv: %w", repo.ErrNoRepository),
 		summarised(&restore.ConflictError{Conflicts: many}, ""),
+		summarised(new(program{out: &output{stderr: io.Discard}}).tellConflicts(&restore.ConflictError{Conflicts: many}), ""),
 		&repo.LockedError{},
 		fmt.Errorf("bad name \x1b[2J: %w", storage.ErrFull),
 	} {

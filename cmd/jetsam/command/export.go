@@ -101,6 +101,7 @@ func (p *program) previewExport(ctx context.Context, plan *restore.Export, faile
 		failed = plan.Probe(ctx)
 	}
 	p.tellPlannedLosses(plan.Plan)
+	failed = p.tellConflicts(failed)
 	r := newPlanReport(plan.Plan, exporting())
 	r.Path = plan.Dir
 	p.printRestore(r)

@@ -251,6 +251,9 @@ func (p *program) forget(c *cli.Context) error {
 		}
 		plan.settle()
 		err := p.runForget(ctx, r, plan)
+		if err == nil && !plan.dry && !c.Bool("prune") && len(plan.forget) > 0 {
+			p.out.note("what only they needed is stored until `jetsam prune` removes it")
+		}
 		var partial *partialError
 		if !c.Bool("prune") || err != nil && !errors.As(err, &partial) {
 			return err

@@ -2,11 +2,13 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"jetsam/repo"
+	"jetsam/storage"
 )
 
 type initReport struct {
@@ -71,6 +73,9 @@ func (p *program) initialize(c *cli.Context) error {
 		return err
 	}
 	be, err := at.create(c.Context)
+	if errors.Is(err, storage.ErrExist) {
+		err = repo.ErrExists
+	}
 	if err != nil {
 		return fmt.Errorf("create repository %v: %w", at, err)
 	}

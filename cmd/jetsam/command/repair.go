@@ -283,7 +283,11 @@ func (p *program) printMendedStream(s streamlog.MendedStream) {
 		p.out.printf("  stream %s: what it had of consumers (%s) is lost: %v\n", s.Name, strings.Join(s.Consumers, ", "), s.Head)
 	}
 	for _, l := range s.Lost[:min(len(s.Lost), mostTold)] {
-		p.out.printf("  stream %s: lost are %v: %v\n", s.Name, l, l.Reason)
+		verb := "are"
+		if l.First == l.Last {
+			verb = "is"
+		}
+		p.out.printf("  stream %s: lost %s %v: %v\n", s.Name, verb, l, l.Reason)
 	}
 	if more := len(s.Lost) - mostTold; more > 0 {
 		p.out.printf("  stream %s: %s of messages more are lost; --json names them all\n", s.Name, plural(more, "run"))

@@ -262,6 +262,7 @@ func (p *program) restore(c *cli.Context) error {
 		}
 		if plan != nil && c.Bool("dry-run") {
 			p.tellPlannedLosses(plan)
+			err = p.tellConflicts(err)
 			p.printRestore(newPlanReport(plan, restoring()))
 		}
 		if err != nil {
@@ -462,7 +463,10 @@ func plannedDamage(plan *restore.Plan, where string, d deed) error {
 }
 
 // conflictsError is a *restore.ConflictError of several conflicts, in two lines.
-type conflictsError struct{ *restore.ConflictError }
+type conflictsError struct {
+	*restore.ConflictError
+	told bool // all of them were told before
+}
 
 func (e *conflictsError) Unwrap() error { return e.ConflictError }
 
@@ -473,9 +477,24 @@ func (e *conflictsError) Error() string {
 			names = append(names, c.Stream)
 		}
 	}
+	s := fmt.Sprintf("nothing was changed: %s cannot be restored: %s\n", plural(len(names), "stream"), strings.Join(names, ", "))
+	if e.told {
+		return s + "the warnings above say why"
+	}
 	first := e.Conflicts[0]
-	return fmt.Sprintf("nothing was changed: %s cannot be restored: %s\nthe first of the reasons: stream %s: %s; %s; --dry-run shows them all",
-		plural(len(names), "stream"), strings.Join(names, ", "), first.Stream, first.Reason, first.Advice)
+	return s + fmt.Sprintf("the first of the reasons: stream %s: %s; %s; --dry-run shows them all", first.Stream, first.Reason, first.Advice)
+}
+
+// tellConflicts warns of each of several conflicts for which a plan failed, and returns err, which says so.
+func (p *program) tellConflicts(err error) error {
+	var conflict *restore.ConflictError
+	if !errors.As(err, &conflict) || len(conflict.Conflicts) == 1 {
+		return err
+	}
+	for _, c := range conflict.Conflicts {
+		p.out.warn("stream %s: %s; %s", c.Stream, c.Reason, c.Advice)
+	}
+	return &conflictsError{conflict, true}
 }
 
 // summarised shortens the error of a plan with several conflicts, and says where the streams are that the snapshot lacks.
@@ -484,9 +503,10 @@ func summarised(err error, where string) error {
 	if errors.As(err, &missing) {
 		return fmt.Errorf("%w\n%s", err, where)
 	}
+	var told *conflictsError
 	var conflict *restore.ConflictError
-	if errors.As(err, &conflict) && len(conflict.Conflicts) > 1 {
-		return &conflictsError{conflict}
+	if !errors.As(err, &told) && errors.As(err, &conflict) && len(conflict.Conflicts) > 1 {
+		return &conflictsError{conflict, false}
 	}
 	return err
 }
