@@ -100,3 +100,17 @@ func (r *Repo) saveConfig(ctx context.Context) error {
 	_, _, err = r.saveUnpacked(ctx, storage.Config, text)
 	return err
 }
+
+// ownConfig returns nil if the config that is stored is this one. Some places let a
+// file be stored over another, and so two make a repository at the same time: the
+// error, to whose config was first, is storage.ErrExist.
+func (r *Repo) ownConfig(ctx context.Context) error {
+	stored, err := loadStored(ctx, r.be, configFile, -1)
+	if err != nil {
+		return fmt.Errorf("the repository was made, and cannot be read: %w", err)
+	}
+	if c, err := r.openConfig(stored); err != nil || c.ID != r.config.ID {
+		return fmt.Errorf("made by somebody else at the same time: config %w", storage.ErrExist)
+	}
+	return nil
+}

@@ -167,6 +167,12 @@ func Init(ctx context.Context, be storage.Backend, password secret.String, o Opt
 	if err := r.saveConfig(ctx); err != nil {
 		return nil, errors.Join(initError(err), r.removeKeyFile(context.WithoutCancel(ctx), r.keyID))
 	}
+	if err := r.ownConfig(ctx); err != nil {
+		if errors.Is(err, storage.ErrExist) {
+			err = errors.Join(initError(err), r.removeKeyFile(context.WithoutCancel(ctx), r.keyID))
+		}
+		return nil, err
+	}
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,6 +70,35 @@ func TestInitRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// overwritten is storage on which somebody stores a config over one that was just stored.
+type overwritten struct {
+	storage.Backend
+	with []byte
+}
+
+func (o overwritten) Save(ctx context.Context, f storage.File, data []byte) error {
+	if f.Kind == storage.Config {
+		data = o.with
+	}
+	return o.Backend.Save(ctx, f, data)
+}
+
+// TestInitAtTheSameTime: of two who make a repository where files can be overwritten, the one whose config is gone is told, and leaves no key.
+func TestInitAtTheSameTime(t *testing.T) {
+	other := repotest.New(t).Backend()
+	config, err := other.Load(t.Context(), storage.File{Kind: storage.Config}, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	be := mem.New()
+	if _, err := repo.Init(t.Context(), overwritten{be, config}, secret.New("x"), repotest.Options()); !errors.Is(err, repo.ErrExists) {
+		t.Errorf("Init: %v, want ErrExists", err)
+	}
+	for info := range be.List(t.Context(), storage.Key) {
+		t.Errorf("Init left %v", info.File)
 	}
 }
 

@@ -4,6 +4,13 @@ package main
 func locking() []mutant {
 	return []mutant{
 		{
+			promise: "of two who make a repository at the same time, one is told that it is the other's",
+			file:    "repo/config.go",
+			old:     "err != nil || c.ID != r.config.ID {",
+			new:     "err == nil && c.ID == \"\" {",
+			pkg:     inRepo, run: "^TestInitAtTheSameTime$",
+		},
+		{
 			promise: "an exclusive lock stands against all others",
 			file:    "repo/lock.go",
 			old:     "if l.exclusive || other.Exclusive ||",
