@@ -243,6 +243,53 @@ func TestRewriteOfWhatTheServerHas(t *testing.T) {
 	wantClean(t, r)
 }
 
+// TestRewriteOfSharedPayloads: a payload that several messages have, of two streams, is stored once. Taking out one of them leaves it to the others, and
+// with the last one it is gone.
+func TestRewriteOfSharedPayloads(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	src := startServer(t, natsd.Options{})
+	payload := append([]byte(secretText), noise(rnd, 200<<10)...)
+	holders := []struct{ stream, subject string }{{"S", "s.a"}, {"S", "s.b"}, {"OTHER", "other"}}
+	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}})
+	src.create(t, jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}})
+	for _, h := range holders {
+		src.publish(t, h.subject, 1, func(int) []byte { return payload })
+		src.publish(t, h.subject, 10, text)
+	}
+	r, dir := newRepo(t, repo.Options{})
+	c := command{repo: dir}
+	backUp(t, src, r, backUpOptions)
+	if n := tells(t, r); n != 1 {
+		t.Fatalf("%d blobs have the payload", n)
+	}
+	for i, h := range holders {
+		stream, err := src.js.Stream(t.Context(), h.stream)
+		must(t, err)
+		m, err := stream.GetLastMsgForSubject(t.Context(), h.subject)
+		must(t, err)
+		seq := m.Sequence - 10
+		c.run(t, 0, "rewrite", "latest", "--stream", h.stream, "--seq", fmt.Sprint(seq), "--forget")
+		c.run(t, 0, "prune", "--max-unused", "0", "--grace", "0")
+		c.run(t, 0, "check", "--read-data")
+		want := 1
+		if i == len(holders)-1 {
+			want = 0
+		}
+		if n := tells(t, r); n != want {
+			t.Errorf("without message %d of %s, %d blobs have the payload, want %d", seq, h.stream, n, want)
+		}
+		must(t, stream.DeleteMsg(t.Context(), seq))
+		dst := startServer(t, natsd.Options{})
+		restoreInto(t, dst, r, restore.Options{Selection: allStreams, Verify: true})
+		for _, name := range []string{"S", "OTHER"} {
+			sameImage(t, lookAt(t, src, name), lookAt(t, dst, name))
+		}
+	}
+}
+
 // TestRewriteKeepsOldSnapshots: without --forget both are there, the new one is the latest, and to do it once more with --forget makes no other.
 func TestRewriteKeepsOldSnapshots(t *testing.T) {
 	t.Parallel()
