@@ -179,6 +179,13 @@ func reaching() []mutant {
 			pkg:     inLocation, run: "^TestParse$",
 		},
 		{
+			promise: "a remote that rclone does not know is not waited for",
+			file:    "storage/rclone/rclone.go",
+			old:     "case strings.Contains(ended.Error(), unknownRemote):",
+			new:     "case false:",
+			pkg:     inRclone, run: "^TestWhatItSays$",
+		},
+		{
 			promise: "nothing of a location is an option of ssh",
 			file:    "storage/location/sftp.go",
 			old:     "case strings.HasPrefix(m.host, \"-\") || strings.HasPrefix(m.user, \"-\"):",

@@ -106,11 +106,18 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil || r.Context().Err() != nil {
 		return resp, err
 	}
-	if ended := t.lastWords(); ended != nil {
-		err = fmt.Errorf("%w (%w)", err, ended)
+	switch ended := t.lastWords(); {
+	case ended == nil:
+		return resp, err
+	case strings.Contains(ended.Error(), unknownRemote):
+		return resp, storage.Permanent(fmt.Errorf("rclone has no such remote, `rclone listremotes` names those that it has (%w)", ended))
+	default:
+		return resp, fmt.Errorf("%w (%w)", err, ended)
 	}
-	return resp, err
 }
+
+// unknownRemote is what rclone says of a remote that is not in its configuration.
+const unknownRemote = "didn't find section in config file"
 
 // lastWords is how the rclone that was started last ended, if it has.
 func (t *transport) lastWords() error {

@@ -54,7 +54,7 @@ func TestNotInstalled(t *testing.T) {
 	}
 }
 
-// TestWhatItSays: an error tells what rclone said before it ended.
+// TestWhatItSays: an error tells what rclone said before it ended. A remote that it does not know is not waited for.
 func TestWhatItSays(t *testing.T) {
 	requireRclone(t)
 	var mu sync.Mutex
@@ -68,6 +68,9 @@ func TestWhatItSays(t *testing.T) {
 	_, err := be.Stat(t.Context(), storage.File{})
 	if !errors.Is(err, storage.ErrUnreachable) || !strings.Contains(err.Error(), "didn't find section in config file") {
 		t.Errorf("%v", err)
+	}
+	if !storage.IsPermanent(err) || !strings.Contains(err.Error(), "rclone listremotes") {
+		t.Errorf("%v (permanent: %v)", err, storage.IsPermanent(err))
 	}
 	mu.Lock()
 	defer mu.Unlock()
