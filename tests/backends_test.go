@@ -95,7 +95,7 @@ func TestLifeElsewhere(t *testing.T) {
 				t.Errorf("without a repository: %s", out)
 			}
 			e.makeRepo(t)
-			if out := run(1, "init"); !strings.Contains(out, "exists already") {
+			if out := run(1, "init"); !strings.Contains(out, "there is a repository already") {
 				t.Errorf("a second one: %s", out)
 			}
 			for range 2 {

@@ -427,8 +427,11 @@ func TestClustersOfOldServers(t *testing.T) {
 			remove(t, st, 7, 8, 90)
 			for name, config := range map[string]jetstream.ConsumerConfig{"all": {}, "one": {Replicas: 1}, "light": {MemoryStorage: true}} {
 				config.Durable, config.AckPolicy, config.AckWait = name, jetstream.AckExplicitPolicy, time.Hour
-				c, err := st.CreateConsumer(t.Context(), config)
-				must(t, err)
+				var c jetstream.Consumer
+				eventually(t, func(ctx context.Context) (err error) { // a leader may just have gone
+					c, err = st.CreateOrUpdateConsumer(ctx, config)
+					return err
+				})
 				for i, m := range fetch(t, c, 20) {
 					if i < 5 || i == 9 {
 						must(t, m.DoubleAck(t.Context()))
