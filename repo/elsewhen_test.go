@@ -150,7 +150,7 @@ type elsewhen struct {
 
 func newElsewhen(t *testing.T, seed uint64, most time.Duration, skew ...time.Duration) *elsewhen {
 	rng := rand.New(rand.NewPCG(seed, 2))
-	e := &elsewhen{T: t, rng: rng, be: newLagging(mem.New(), rng, 0), skew: skew, tiring: most > 0, counts: make(map[string]int)}
+	e := &elsewhen{T: t, rng: rng, be: newLagging(mem.New(), rand.New(rand.NewPCG(seed, 3)), 0), skew: skew, tiring: most > 0, counts: make(map[string]int)}
 	if _, err := repo.Init(t.Context(), e.be, secret.New(repotest.Password), e.options()); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -322,8 +323,11 @@ func TestLostReply(t *testing.T) {
 	}{"stored": {"", nil}, "another's": {"another's", storage.ErrExist}, "nothing": {"-", storage.ErrUnreachable}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			var mu sync.Mutex
 			var stored []byte
 			be := scripted(t, gs.Options{}, func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
 				switch {
 				case r.Method == http.MethodGet && tt.there == "-":
 					refuse(w, 404, "notFound", "")
