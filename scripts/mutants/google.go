@@ -175,8 +175,8 @@ func google() []mutant {
 		{
 			promise: "a server that asks to be left alone is",
 			file:    errs,
-			old:     "after: httpclient.RetryAfter(resp.Header)",
-			new:     "after: 0 * httpclient.RetryAfter(resp.Header)",
+			old:     "httpclient.Later(e.translate(), httpclient.RetryAfter(resp.Header))",
+			new:     "httpclient.Later(e.translate(), 0*httpclient.RetryAfter(resp.Header))",
 			pkg:     inGS, run: "^TestOtherRefusals$",
 		},
 		{

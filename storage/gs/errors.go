@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"jetsam/internal/httpclient"
 	"jetsam/storage"
@@ -17,15 +16,11 @@ import (
 type answerError struct {
 	status          int
 	reason, message string
-	after           time.Duration
 }
 
 func (e *answerError) Error() string {
 	return fmt.Sprintf("the server answers %d, %.300q", e.status, strings.Trim(e.reason+": "+e.message, ": "))
 }
-
-// RetryAfter is how long the server asks to be left alone.
-func (e *answerError) RetryAfter() time.Duration { return e.after }
 
 // kept reports whether a deletion was refused for a retention or a hold. Older
 // answers give no reason of their own for that.
@@ -38,9 +33,9 @@ func (e *answerError) kept() bool {
 func refusal(resp *http.Response) error {
 	const longest = 64 << 10
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, longest)) // what is missing would only explain
-	e := &answerError{status: resp.StatusCode, after: httpclient.RetryAfter(resp.Header)}
+	e := &answerError{status: resp.StatusCode}
 	e.reason, e.message = said(text)
-	return e.translate()
+	return httpclient.Later(e.translate(), httpclient.RetryAfter(resp.Header))
 }
 
 // said is what the body of a refusal says: a reason, and for people a message.

@@ -75,7 +75,7 @@ func (b *Backend) do(ctx context.Context, r request) error {
 	body := &body{r: resp.Body, moving: moving, translate: func(err error) error { return b.broken(ctx, line, err) }}
 	moving()
 	if resp.StatusCode/100 != 2 {
-		return refusal(resp, body)
+		return httpclient.Later(refusal(resp, body), httpclient.RetryAfter(resp.Header))
 	}
 	if r.read != nil {
 		if err := r.read(&answer{resp, body}); err != nil {
@@ -156,15 +156,11 @@ func (b *Backend) broken(ctx, line context.Context, err error) error {
 
 // answerError is an answer that says that nothing was done.
 type answerError struct {
-	code  int
-	text  string
-	after time.Duration
+	code int
+	text string
 }
 
 func (e *answerError) Error() string { return "the server answers " + e.text }
-
-// RetryAfter is how long the server asks to be left alone.
-func (e *answerError) RetryAfter() time.Duration { return e.after }
 
 // status is the status of the answer that an error is about, or 0.
 func status(err error) int {
@@ -177,7 +173,7 @@ func status(err error) int {
 
 // refusal is the error that an answer means.
 func refusal(resp *http.Response, body io.Reader) error {
-	e := &answerError{code: resp.StatusCode, text: resp.Status, after: httpclient.RetryAfter(resp.Header)}
+	e := &answerError{code: resp.StatusCode, text: resp.Status}
 	if to, err := resp.Location(); err == nil {
 		e.text += fmt.Sprintf(", and another address, which is not followed: %s://%s%s", to.Scheme, to.Host, to.EscapedPath())
 	} else if said := firstLine(body); said != "" && said != http.StatusText(resp.StatusCode) {
