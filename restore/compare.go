@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"jetsam/jetstream"
@@ -121,7 +122,7 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 	}
 	if !whole {
 		return fmt.Errorf("the server reports %d messages, sequences %d to %d; sent were %d, %d to %d%s",
-			got.Messages, got.FirstSeq, got.LastSeq, t.tally.Messages, first, last, t.likelyCause(came))
+			got.Messages, got.FirstSeq, got.LastSeq, t.tally.Messages, first, last, t.likelyCause(got, came))
 	}
 	if t.past > 0 {
 		t.note("%d messages have expired, or soon will: the server removes them, %d are gone already", t.past, t.gone)
@@ -133,12 +134,32 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 }
 
 // likelyCause tells of what removes or adds messages at once.
-func (t *transfer) likelyCause(came uint64) string {
+func (t *transfer) likelyCause(got archive.State, came uint64) string {
 	switch {
 	case t.past > 0:
 		return fmt.Sprintf(" (%d of them have expired, or soon will)", t.past)
 	case came > 0:
 		return fmt.Sprintf(" (%d messages came meanwhile: the stream is live)", came)
+	case got.Messages < t.tally.Messages:
+		return t.s.limitsToLift()
 	}
 	return ""
+}
+
+// limitsToLift tells which limits a server may have enforced. One that counted wrongly lets a stream have more than those (nats-server 2.9.10, of
+// a subject of which messages had been deleted), and the one that it is restored to removes what is too much.
+func (s *StreamPlan) limitsToLift() string {
+	var limits []string
+	for _, l := range []struct {
+		field string
+		value int64
+	}{{"max_msgs", s.config.MaxMessages}, {"max_bytes", s.config.MaxBytes}, {"max_msgs_per_subject", s.config.MaxMessagesOfSubject}} {
+		if l.value > 0 {
+			limits = append(limits, fmt.Sprintf("%s %d", l.field, l.value))
+		}
+	}
+	if len(limits) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (where a stream has more than its limits allow, a server removes the oldest; this one's: %s; with --config and wider ones all of it is kept)", strings.Join(limits, ", "))
 }

@@ -18,10 +18,12 @@ func TestCompareState(t *testing.T) {
 		got   archive.State
 		want  string // a part of the error
 		note  string // a part of the note
+		limit int64  // of messages of a subject
 	}{
 		{name: "equal", sent: sent, got: archive.State{Messages: 10, FirstSeq: 3, LastSeq: 25}},
 		{name: "emptied", got: archive.State{FirstSeq: 26, LastSeq: 25}},
-		{name: "one is missing", sent: sent, got: archive.State{Messages: 9, FirstSeq: 3, LastSeq: 25}, want: "reports 9 messages"},
+		{name: "one is missing", sent: sent, got: archive.State{Messages: 9, FirstSeq: 3, LastSeq: 25}, want: "sent were 10, 3 to 25"},
+		{name: "one too many of its subject", sent: sent, limit: 5, got: archive.State{Messages: 9, FirstSeq: 5, LastSeq: 25}, want: "max_msgs_per_subject 5"},
 		{name: "the first is missing", sent: sent, got: archive.State{Messages: 10, FirstSeq: 4, LastSeq: 25}, want: "sequences 4 to 25"},
 		{name: "the last sequence is missing", sent: sent, got: archive.State{Messages: 10, FirstSeq: 3, LastSeq: 20}, want: "3 to 20; sent were 10, 3 to 25"},
 		{name: "new messages came", sent: sent, got: archive.State{Messages: 12, FirstSeq: 3, LastSeq: 27}, note: "2 messages came"},
@@ -34,7 +36,9 @@ func TestCompareState(t *testing.T) {
 		{name: "more is missing than expired", sent: sent, past: 4, got: archive.State{Messages: 5, FirstSeq: 3, LastSeq: 25}, want: "4 of them have expired"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			x := &transfer{outflow: outflow{s: &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}}, tally: c.sent, past: c.past}}
+			s := &StreamPlan{state: archive.State{Messages: c.sent.Messages, FirstSeq: 3, LastSeq: 25}}
+			s.config.MaxMessagesOfSubject = c.limit
+			x := &transfer{outflow: outflow{s: s, tally: c.sent, past: c.past}}
 			err := x.compareState(c.got, c.taken)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/natsd"
 	"jetsam/internal/testserver"
 	"jetsam/repo"
 )
@@ -304,8 +305,23 @@ func TestImportFromOldServers(t *testing.T) {
 // churn makes a stream of random life: messages of all sizes come and go in any order.
 func churn(t testing.TB, s *source, seed uint64) {
 	t.Helper()
+	st := turmoil(t, s, seed)
+	if perSubject := mostOfASubject(t, s); perSubject > maxChurn {
+		t.Logf("%d messages of a subject, %d are allowed: the limit is lifted, or a server of today would remove them", perSubject, maxChurn)
+		config := st.CachedInfo().Config
+		config.MaxMsgsPerSubject = -1
+		_, err := s.js.UpdateStream(t.Context(), config)
+		must(t, err)
+	}
+}
+
+// maxChurn is how many messages of a subject the stream CHURN shall have.
+const maxChurn = 9
+
+func turmoil(t testing.TB, s *source, seed uint64) jetstream.Stream {
+	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	st := s.create(t, jetstream.StreamConfig{Name: "CHURN", Subjects: []string{"churn.*"}, MaxBytes: 200_000, MaxMsgsPerSubject: 9})
+	st := s.create(t, jetstream.StreamConfig{Name: "CHURN", Subjects: []string{"churn.*"}, MaxBytes: 200_000, MaxMsgsPerSubject: maxChurn})
 	for range 300 {
 		size := rnd.IntN(1 << rnd.IntN(13))
 		s.publish(t, fmt.Sprintf("churn.%d", rnd.IntN(40)), 1+rnd.IntN(3), func(int) []byte { return noise(rnd, size) })
@@ -320,6 +336,46 @@ func churn(t testing.TB, s *source, seed uint64) {
 			must(t, st.Purge(t.Context(), jetstream.WithPurgeSubject(fmt.Sprintf("churn.%d", rnd.IntN(40)))))
 		}
 	}
+	return st
+}
+
+// mostOfASubject is how many messages there are of the subject with most, asked for each.
+func mostOfASubject(t testing.TB, s *source) (most int) {
+	t.Helper()
+	n := make(map[string]int)
+	for line := range strings.Lines(asked(t, s, "CHURN")) {
+		subject := strings.Fields(line)[2]
+		n[subject]++
+		most = max(most, n[subject])
+	}
+	return most
+}
+
+// TestStreamBeyondItsLimit restores a stream that has more messages of a subject than its configuration allows, because its server counted wrongly.
+// A server of today removes those: that is told, with the limit, and without the limit all of it is restored.
+func TestStreamBeyondItsLimit(t *testing.T) {
+	t.Parallel()
+	s := startOld(t, oldServers(t)["2.9.10"], "")
+	turmoil(t, s, 10227061632428319480)
+	if n := mostOfASubject(t, s); n != 2*maxChurn {
+		t.Fatalf("%d messages of a subject, want %d", n, 2*maxChurn)
+	}
+	r, dir := newRepo(t, repo.Options{})
+	backUp(t, s, r, backup.Options{Selection: allStreams})
+
+	dst := startServer(t, natsd.Options{})
+	cmd := command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}
+	out := cmd.run(t, 23, "restore", "latest", "CHURN")
+	for _, want := range []string{"sent were 250, 25 to 611 (where a stream has more", "max_bytes 200000, max_msgs_per_subject 9;", "left on the server as it is"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	must(t, dst.js.DeleteStream(t.Context(), "CHURN"))
+	config := filepath.Join(t.TempDir(), "config.json")
+	must(t, os.WriteFile(config, []byte(`{"name":"CHURN","subjects":["churn.*"],"max_bytes":200000,"max_msgs_per_subject":18}`), 0o600))
+	cmd.run(t, 0, "restore", "latest", "CHURN", "--config", config, "--verify")
+	sameLines(t, asked(t, s, "CHURN"), asked(t, dst, "CHURN"))
 }
 
 // importBusy dumps a stream that is written to all the time, and drops its oldest. From 2.10 on a dump tells which messages were alive in the end.
