@@ -6,8 +6,8 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"testing"
-	"time"
 
+	"jetsam/internal/chance"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/streamlog"
@@ -15,7 +15,7 @@ import (
 
 // TestBury: what came and died since becomes a gap, once, whatever gaps there are.
 func TestBury(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := chance.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for round := range 500 {
 		const highest = 60

@@ -7,9 +7,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/restic/chunker"
+
+	"jetsam/internal/chance"
 )
 
 // testPolynomial is irreducible and of degree 53.
@@ -18,8 +19,7 @@ const testPolynomial = 0x3DA3358B4DC173
 // seeded gives a source of randomness and says how to have it again.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 

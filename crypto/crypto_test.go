@@ -8,7 +8,8 @@ import (
 	mathrand "math/rand/v2"
 	"sync"
 	"testing"
-	"time"
+
+	"jetsam/internal/chance"
 )
 
 // Known-answer vectors of the format: these keys and nonces, and what restic
@@ -211,8 +212,7 @@ func TestConcurrentUse(t *testing.T) {
 }
 
 func TestRandomUnits(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := mathrand.New(mathrand.NewPCG(seed, 0))
 	for range 200 {
 		key := randomKey(t)

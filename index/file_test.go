@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"jetsam/blob"
+	"jetsam/internal/chance"
 	"jetsam/pack"
 	"jetsam/storage"
 )
@@ -60,8 +61,7 @@ func toJSON(f *File) fileJSON {
 }
 
 func TestEncodeEqualsEncodingJSON(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, supersedes := range [][]storage.ID{nil, {packID(1)}, {packID(2), packID(3), packID(4)}} {
 		f := &File{Packs: randomPacks(rng, 50, 1000), Supersedes: supersedes}

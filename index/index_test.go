@@ -10,11 +10,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"jetsam/blob"
+	"jetsam/internal/chance"
 	"jetsam/pack"
 	"jetsam/storage"
 )
@@ -165,8 +165,7 @@ func randomPacks(rng *rand.Rand, packs, blobs int) []Pack {
 }
 
 func TestAgainstModel(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	packs := randomPacks(rng, 1000, 8000)
 

@@ -3,15 +3,14 @@ package index
 import (
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"jetsam/blob"
+	"jetsam/internal/chance"
 )
 
 // A set holds what was added to it, of what the index lists: kinds are not mixed up, and all copies of a blob are one.
 func TestSet(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	x := New()
 	for _, p := range randomPacks(rng, 30, 300) {

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/s2"
 
+	"jetsam/internal/chance"
 	"jetsam/jetstream/archive"
 )
 
@@ -65,8 +65,7 @@ func TestFramesFindsSeams(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 4, 5, 1000, len(stream)} {
 		follow(t, stream, func() int { return size })
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 200 {
 		follow(t, stream, func() int { return 1 + random.IntN(300) })

@@ -13,13 +13,13 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	//lint:ignore SA1019 the format is Poly1305-AES, which nothing newer offers
 	"golang.org/x/crypto/poly1305"
 
 	"jetsam/blob"
 	"jetsam/crypto"
+	"jetsam/internal/chance"
 	"jetsam/pack"
 	"jetsam/storage"
 )
@@ -198,8 +198,7 @@ func build(t testing.TB, key *crypto.Key, rng *mathrand.Rand, kind blob.Kind, n 
 }
 
 func TestBuildAndRead(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := mathrand.New(mathrand.NewPCG(seed, 0))
 	key := randomKey(t)
 	for _, kind := range []blob.Kind{blob.Data, blob.Tree} {

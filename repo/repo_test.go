@@ -16,6 +16,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/index"
+	"jetsam/internal/chance"
 	"jetsam/repo"
 	"jetsam/repo/repotest"
 	"jetsam/secret"
@@ -171,8 +172,7 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 
 func newRand(t testing.TB) *rand.Rand {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"jetsam/internal/chance"
 )
 
 // waiting is a consumer with n messages that wait, without those that leave says, in the order of a server or shuffled.
@@ -44,8 +46,7 @@ func TestCompareLarge(t *testing.T) {
 	if os.Getenv("JETSAM_PROOF") != "" {
 		n = 1_000_000
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	want := waiting(n, "", nil, nil)
 	other := func(old, with string) json.RawMessage {

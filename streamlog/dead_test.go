@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"jetsam/blob"
+	"jetsam/internal/chance"
 )
 
 // deadOf returns the set of runs that are given as pairs of first and last.
@@ -30,8 +30,7 @@ func runsOf(d *Dead) []Run { return slices.Collect(d.Runs()) }
 
 // TestDeadIsASet holds the set against a map, for what may be asked of it.
 func TestDeadIsASet(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	const highest = 1500
 	random := func() (*Dead, map[uint64]bool) {
@@ -230,8 +229,7 @@ func FuzzSegment(f *testing.F) {
 
 // TestSegmentsMergeGeometrically lets a stream's messages die in many steps.
 func TestSegmentsMergeGeometrically(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	m := newMemory()
 	parent := &Stream{Name: "S", src: m, Document: &Document{}}

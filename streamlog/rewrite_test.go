@@ -14,6 +14,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/chunker"
+	"jetsam/internal/chance"
 	"jetsam/jetstream/archive"
 	"jetsam/snapshot"
 	"jetsam/storage"
@@ -77,7 +78,7 @@ func (a *album) randomUnwanted() Unwanted {
 // TestRewrite takes messages out of the snapshots of a stream that lived, grew and lost messages anywhere. What is left is the stream as if they had
 // been deleted, in groups that are as they were where they held none of them; and both a stream that lost them too and one that has them still can go on from it.
 func TestRewrite(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := chance.Seed(t)
 	for name, c := range map[string]struct {
 		rounds, grow, tiny int
 		size               func(*rand.Rand) int

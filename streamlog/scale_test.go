@@ -17,6 +17,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/chunker"
+	"jetsam/internal/chance"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"
@@ -292,7 +293,7 @@ func TestVastStreams(t *testing.T) {
 		{"objects of which some die", 1 << 40, 2 << 30, 128 << 10, 8, 1000, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			seed := uint64(time.Now().UnixNano())
+			seed := chance.Seed(t)
 			rnd := rand.New(rand.NewPCG(seed, 10))
 			v := &vast{t: t, rnd: rnd, mem: newLedger(t), payload: c.payload, cut: newCutter(t), at: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC).UnixNano()}
 			if !full {

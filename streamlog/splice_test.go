@@ -13,6 +13,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/chunker"
+	"jetsam/internal/chance"
 	"jetsam/jetstream/archive"
 )
 
@@ -271,7 +272,7 @@ func (l *life) check() {
 
 // TestContinue lets a stream live, grow, lose messages anywhere and fall back, and continues its log from snapshot to snapshot.
 func TestContinue(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := chance.Seed(t)
 	for name, c := range map[string]struct {
 		rounds int
 		grow   int
@@ -366,8 +367,7 @@ func TestGroupsWithoutLife(t *testing.T) {
 
 // TestGrowingIsLikeAFullCapture appends to a stream, again and again: before the tail its blobs and parts are those of a full capture.
 func TestGrowingIsLikeAFullCapture(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 8))
 	l := newLife(t, rnd, func() int {
 		if rnd.IntN(100) == 0 {

@@ -20,6 +20,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/blob"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/secret"
@@ -42,8 +43,7 @@ func TestEveryBitMatters(t *testing.T) {
 	if len(want) != 3 {
 		t.Fatalf("the repository holds %d streams in snapshots, want 3", len(want))
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	flips := allFlips(t, base, rand.New(rand.NewPCG(seed, 0)))
 
 	var next, plainInData atomic.Int64

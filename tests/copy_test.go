@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -203,7 +203,7 @@ func TestKillCopy(t *testing.T) {
 	src := startServer(t, natsd.Options{})
 	ours, dir := newRepo(t, repo.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events"}})
-	event := eventMaker(rand.Uint64())
+	event := eventMaker(chance.Seed(t))
 	for range 4 {
 		src.publish(t, "events", 5000, func(int) []byte { return event(1024) })
 		backUp(t, src, ours, backUpOptions)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 )
@@ -48,8 +49,7 @@ func newCrowd(t *testing.T) *crowd {
 	}
 	c.repo, c.command.repo = newRepo(t, repo.Options{})
 	c.command.env = []string{"NATS_URL=" + c.src.URL()}
-	seed := rand.Uint64()
-	t.Logf("seed of the messages %d", seed)
+	seed := chance.Seed(t)
 	event := eventMaker(seed)
 	for range 100 {
 		c.publish(event(1024))

@@ -15,6 +15,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/chunker"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -43,8 +44,7 @@ func newOrders(t *testing.T) *orders {
 
 func newOrdersOn(t *testing.T, o natsd.Options) *orders {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	x := &orders{src: startServer(t, o), dst: startServer(t, natsd.Options{}), rnd: rand.New(rand.NewPCG(seed, 1))}
 	x.r, x.dir = newRepo(t, repo.Options{})
 	x.st = x.src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})

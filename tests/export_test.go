@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -492,8 +493,7 @@ func sameMessages(t testing.TB, want, got image) {
 // TestExportKilled kills exports while they write: whatever is there under the name of a stream is whole.
 func TestExportKilled(t *testing.T) {
 	src := startServer(t, natsd.Options{})
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	event := eventMaker(seed)
 	images := map[string]image{}
 	for i, name := range []string{"A", "B", "C"} {

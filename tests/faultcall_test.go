@@ -26,6 +26,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/blob"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	conn "jetsam/jetstream"
 	"jetsam/repo"
@@ -309,7 +310,7 @@ func sameImages(t testing.TB, want, got map[string]image) {
 // it is a sample of that many, no two of which are the same fault of the same kind of call.
 func injections(t *testing.T, calls map[storagetest.Call]int, sample int) []storagetest.Injection {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
+	seed := chance.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var out []storagetest.Injection
 	total := 0

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"jetsam/internal/chance"
 	"jetsam/repo"
 	"jetsam/retention"
 	"jetsam/snapshot"
@@ -95,8 +96,7 @@ func resticForgets(t *testing.T, dir string, policy []string) (keep, forget map[
 // only because it is the oldest.
 func TestForgetAsRestic(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	r, dir := newRepo(t, repo.Options{})
 	all := manySnapshots(t, r, rnd, 60)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -22,8 +23,7 @@ import (
 func TestKeysOverwritten(t *testing.T) {
 	t.Parallel()
 	keys, rounds := sized(4000, 100_000), sized(120, 100)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 4))
 	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
 	r, dir := newRepo(t, repo.Options{})

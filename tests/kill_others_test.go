@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"jetsam/internal/chance"
 	"jetsam/repo"
 )
 
@@ -29,8 +30,7 @@ type killer struct {
 
 func newKiller(t *testing.T) *killer {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	return &killer{t, rand.New(rand.NewPCG(seed, 0))}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 )
 
@@ -32,8 +33,7 @@ func kills(t *testing.T) int {
 // by jetsam's and by restic's word, and the snapshot from before must restore exactly.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	src := startServer(t, natsd.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events"}})

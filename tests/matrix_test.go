@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -34,8 +35,7 @@ func TestMatrixOfOldServers(t *testing.T) {
 	t.Parallel()
 	servers := oldServers(t)
 	versions := append(sortedKeys(servers), today)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	sources, targets := versions, versions
 	if !proof() {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -123,8 +124,7 @@ func (x *replacing) images() map[string]image {
 // TestAsOf restores all streams as they were at moments between snapshots: with what had come by then, and without what that had replaced.
 func TestAsOf(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	x := &replacing{startServer(t, natsd.Options{}), t, rand.New(rand.NewPCG(seed, 2))}
 	dst := startServer(t, natsd.Options{})
 	r, _ := newRepo(t, repo.Options{})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 )
@@ -103,8 +104,7 @@ func TestKillIntoAStream(t *testing.T) {
 	if !proof() {
 		t.Skip("it kills backups; set JETSAM_PROOF=1")
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	src := startServer(t, natsd.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events"}})

@@ -23,6 +23,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/doctest"
 	"jetsam/internal/natsd"
 	"jetsam/internal/testserver"
@@ -55,8 +56,7 @@ func byAge(servers map[string]string) []string {
 func TestUpgradeOfOldServers(t *testing.T) {
 	t.Parallel()
 	servers := oldServers(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	versions := byAge(servers)
 	for i, version := range versions {
 		if !proof() && version != "2.10.29" && version != "2.14.9" {

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/internal/testserver"
 	conn "jetsam/jetstream"
@@ -238,8 +239,7 @@ func backUpOld(t testing.TB, s *source, r *repo.Repo, o backup.Options) map[stri
 func TestBackupFromOldServers(t *testing.T) {
 	t.Parallel()
 	servers := oldServers(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	for _, version := range sortedKeys(servers) {
 		configs := map[string]string{"plain": ""}
 		if proof() || version == "2.12.15" {

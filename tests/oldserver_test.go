@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/internal/testserver"
 	"jetsam/repo"
@@ -275,8 +276,7 @@ func dumpOld(t testing.TB, s *source, dir string) {
 func TestImportFromOldServers(t *testing.T) {
 	t.Parallel()
 	servers := oldServers(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	for _, version := range sortedKeys(servers) {
 		configs := map[string]string{"plain": ""}
 		if proof() || version == "2.10.29" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/storage"
@@ -23,8 +24,7 @@ func TestKilledPrunes(t *testing.T) {
 	if proof() {
 		rounds = 40
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	src := startServer(t, natsd.Options{})
 	event := eventMaker(seed)

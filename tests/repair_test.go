@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -205,8 +206,7 @@ func TestBackupAfterRepair(t *testing.T) {
 
 // killRepairs kills repairs of a damaged repository at random moments. Whoever runs them again needs nobody's help, and loses nothing more.
 func (w *ward) killRepairs(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := w.admit(t)
 	groups, blobs := p.groups(t, "ORDERS")

@@ -16,6 +16,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/blob"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -281,7 +282,7 @@ func TestCutInMidIncrement(t *testing.T) {
 // TestCutAgainAndAgain cuts the connection after so many bytes, wherever that is: the capture is whole all the same, and an end is made where nothing
 // comes any more.
 func TestCutAgainAndAgain(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	src := startServer(t, natsd.Options{})
 	st := fillWithWorker(t, src, jetstream.StreamConfig{}, 2000)

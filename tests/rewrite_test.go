@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/chunker"
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -247,8 +248,7 @@ func TestRewriteOfWhatTheServerHas(t *testing.T) {
 // with the last one it is gone.
 func TestRewriteOfSharedPayloads(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	src := startServer(t, natsd.Options{})
 	payload := append([]byte(secretText), noise(rnd, 200<<10)...)
@@ -482,8 +482,7 @@ func equalMessages(t *testing.T, want, got map[string]image) {
 
 // TestKillRewrite kills a rewriting at random moments, until one ends. Then the repository is whole, and each snapshot is there once, without the messages.
 func TestKillRewrite(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	src := startServer(t, natsd.Options{})
 	src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})

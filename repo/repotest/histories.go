@@ -6,9 +6,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
+
+	"jetsam/internal/chance"
 )
 
 // Histories plays random histories, each a subtest of the seed that it is given, and logs what they count in all. A history that fails says how to
@@ -37,11 +38,7 @@ func Histories(t *testing.T, many uint64, play func(t *testing.T, seed uint64, f
 // plan is the first seed, how many histories there shall be at least, and until when to go on.
 func plan(t *testing.T, many uint64) (seed, histories uint64, end time.Time) {
 	t.Helper()
-	if text := os.Getenv("JETSAM_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("JETSAM_SEED: %v", err)
-		}
+	if seed, given := chance.Given(t); given {
 		return seed, 1, end
 	}
 	if os.Getenv("JETSAM_PROOF") != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 
+	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
 	"jetsam/storage"
 	"jetsam/storage/storagetest"
@@ -96,8 +97,7 @@ func TestSlowLine(t *testing.T) {
 // all. When it is whole again in the middle of a save, nothing fails.
 func TestLineThatBreaks(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	cut := func(direction string, most int) string {
 		return fmt.Sprintf(`{"type":"limit_data","stream":%q,"attributes":{"bytes":%d}}`, direction, 1+rnd.IntN(most))

@@ -15,6 +15,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 
+	"jetsam/internal/chance"
 	"jetsam/storage"
 	"jetsam/storage/rest"
 	"jetsam/storage/rest/resttest"
@@ -72,8 +73,7 @@ func TestSlowAndSlicedLine(t *testing.T) {
 func TestLineThatIsCut(t *testing.T) {
 	t.Parallel()
 	server := resttest.Start(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	cuts := 2
 	if os.Getenv("JETSAM_PROOF") != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 
+	"jetsam/internal/chance"
 	"jetsam/storage"
 	"jetsam/storage/s3"
 	"jetsam/storage/s3/s3test"
@@ -48,8 +49,7 @@ func (w *wire) spoil(t *testing.T, toxic string) {
 // at all, and a list is complete or ends in an error.
 func TestBadLine(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := chance.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	cut := func(direction string, most int) string {
 		return `{"type":"limit_data","stream":"` + direction + `","attributes":{"bytes":` + strconv.Itoa(rnd.IntN(most)) + `}}`
