@@ -140,6 +140,29 @@ func TestInterruptedUpload(t *testing.T) {
 	}
 }
 
+// TestSweepAsksTheServersClock: how old chunks are is told by what was stored since, however late it is here.
+func TestSweepAsksTheServersClock(t *testing.T) {
+	b := create(t, start(t, natsd.Options{}).URL(), Options{})
+	defer b.Close()
+	f, data := storagetest.RandomFile(storage.Pack, 3*chunkSize)
+	if _, err := b.saveChunks(t.Context(), b.chunkSubject(f, "CRASHED"), data[:chunkSize]); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []uint64{1, 0} {
+		if err := b.sweep(t.Context(), time.Nanosecond); err != nil {
+			t.Fatal(err)
+		}
+		left, err := b.subjects(t.Context(), b.chunkSubject(f, "*"))
+		if err != nil || uint64(len(left)) != want {
+			t.Errorf("subjects of chunks %v, %v; want %d", left, err, want)
+		}
+		other, otherData := storagetest.RandomFile(storage.Pack, 10)
+		if err := b.Save(t.Context(), other, otherData); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestFull: a stream that has reached its limit says so, and nothing of the file is left.
 func TestFull(t *testing.T) {
 	b := create(t, start(t, natsd.Options{}).URL(), Options{MaxBytes: 2 << 20})

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"time"
 
 	"jetsam/storage"
 )
@@ -37,6 +38,7 @@ type streamInfo struct {
 	State  struct {
 		Messages uint64            `json:"messages"`
 		LastSeq  uint64            `json:"last_seq"`
+		LastTime time.Time         `json:"last_ts"`
 		Subjects map[string]uint64 `json:"subjects"`
 	} `json:"state"`
 	Total int `json:"total"` // of subjects
@@ -187,11 +189,7 @@ func (b *Backend) find(ctx context.Context, f storage.File) (storage.Info, error
 	return storage.Info{}, storage.ErrNotExist
 }
 
-// purge removes all messages of a subject, and returns how many there were.
-func (b *Backend) purge(ctx context.Context, filter string) (uint64, error) {
-	var done struct {
-		Purged uint64 `json:"purged"`
-	}
-	err := b.call(ctx, "STREAM.PURGE", map[string]any{"filter": filter}, &done)
-	return done.Purged, err
+// purge removes all messages of a subject, if there are any.
+func (b *Backend) purge(ctx context.Context, filter string) error {
+	return b.call(ctx, "STREAM.PURGE", map[string]any{"filter": filter}, &struct{}{})
 }

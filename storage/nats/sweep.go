@@ -25,13 +25,18 @@ func (b *Backend) sweepOnce(ctx context.Context) error {
 	return b.sweep(ctx, leftoverAge)
 }
 
-// sweep purges chunks that are older than age and belong to no head.
+// sweep purges chunks that belong to no head and are older by age than the newest
+// message, so that it is the server's clock that tells, and not this machine's.
 func (b *Backend) sweep(ctx context.Context, age time.Duration) error {
 	chunks, err := b.subjects(ctx, b.prefix()+"c.>")
 	if err != nil {
 		return err
 	}
 	heads, err := b.subjects(ctx, b.prefix()+"f.>")
+	if err != nil {
+		return err
+	}
+	stream, err := b.info(ctx, "", 0)
 	if err != nil {
 		return err
 	}
@@ -49,10 +54,10 @@ func (b *Backend) sweep(ctx context.Context, age time.Duration) error {
 			continue
 		case err != nil:
 			return err
-		case time.Since(last.time) < age:
+		case stream.State.LastTime.Sub(last.time) < age:
 			continue
 		}
-		if _, err := b.purge(ctx, subject); err != nil {
+		if err := b.purge(ctx, subject); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"jetsam/internal/chance"
@@ -130,6 +131,49 @@ func TestLineThatBreaks(t *testing.T) {
 			time.AfterFunc(300*time.Millisecond, func() { p.Toxics.ResetToxics(context.Background()) })
 			live(t, far, near)
 		})
+	}
+}
+
+// TestRemovalWhoseAnswerIsLost: what is asked for twice was there.
+func TestRemovalWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	near := create(t, start(t, natsd.Options{}).URL(), Options{})
+	defer near.Close()
+	p, far := line(t, near, Options{})
+	f, data := storagetest.RandomFile(storage.Pack, 2*chunkSize+1)
+	if err := near.Save(t.Context(), f, data); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 100)
+	_, err := near.nc.Subscribe("$JS.API.STREAM.PURGE."+near.place.Stream, func(m *natsgo.Msg) {
+		if bytes.Contains(m.Data, []byte(near.headSubject(f, "*"))) {
+			asked <- struct{}{}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := near.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	// The first answer is still on its way when the line breaks.
+	spoil(t, p, `{"type":"latency","stream":"downstream","attributes":{"latency":500}}`)
+	removed := make(chan error)
+	go func() { removed <- far.Remove(t.Context(), f) }()
+	<-asked
+	p.Stop()
+	p.Toxics.ResetToxics(t.Context())
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-removed; err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if len(asked) == 0 {
+		t.Error("the answer was not lost: the server was asked once")
+	}
+	if err := far.Remove(t.Context(), f); !errors.Is(err, storage.ErrNotExist) {
+		t.Errorf("remove once more: %v", err)
 	}
 }
 

@@ -72,7 +72,7 @@ func (b *Backend) save(ctx context.Context, f storage.File, data []byte) error {
 func (b *Backend) tidy(ctx context.Context, subject string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
 	defer cancel()
-	_, _ = b.purge(ctx, subject)
+	_ = b.purge(ctx, subject)
 }
 
 // saveChunks stores data in messages, and returns their sequences.
@@ -133,19 +133,18 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 }
 
 func (b *Backend) remove(ctx context.Context, f storage.File) error {
-	n, err := b.purge(ctx, b.headSubject(f, "*"))
-	if err != nil {
+	// Whether it was there does not show afterwards: where the answer to a purge is lost, it is asked for again, and nothing is there.
+	if _, err := b.find(ctx, f); err != nil {
+		return err
+	}
+	if err := b.purge(ctx, b.headSubject(f, "*")); err != nil {
 		return err
 	}
 	b.forget(f)
-	if n == 0 {
-		return storage.ErrNotExist
-	}
 	if f.Kind == storage.Pack {
 		if err := b.sweepOnce(ctx); err != nil {
 			return fmt.Errorf("it is gone; look for what interrupted uploads left: %w", err)
 		}
 	}
-	_, err = b.purge(ctx, b.chunkSubject(f, "*"))
-	return err
+	return b.purge(ctx, b.chunkSubject(f, "*"))
 }
