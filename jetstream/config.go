@@ -101,10 +101,13 @@ func (c Config) resolve() (*natscontext.Context, error) {
 // SelectedContext is the name of the context that is selected in the nats command line, or empty.
 func SelectedContext() string { return natscontext.SelectedContext() }
 
+// ErrContext says that a context of the nats command line cannot be used.
+var ErrContext = errors.New("load NATS context")
+
 func loadContext(name string, saved bool, overrides []natscontext.Option) (*natscontext.Context, error) {
 	nctx, err := natscontext.New(name, saved, overrides...)
 	if err != nil {
-		return nil, fmt.Errorf("load NATS context: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrContext, err)
 	}
 	return nctx, nil
 }

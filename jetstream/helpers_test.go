@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/jetstream"
 )
 
@@ -57,6 +58,9 @@ func serve(t testing.TB, o natsd.Options) *natsd.Server {
 	t.Helper()
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
+	}
+	if o.Port == 0 { // one that it can have again
+		o.Port = testserver.FreePorts(t, 1)[0]
 	}
 	s, err := natsd.Start(o)
 	if err != nil {

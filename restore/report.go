@@ -43,8 +43,8 @@ func (t *transfer) compareCounts(info *jetstream.StreamInfo, diff *DifferenceErr
 	if gaps := info.LastSeq - t.tally.FirstSeq + 1 - t.tally.Messages; info.Deleted != gaps {
 		diff.add("the server counts %d deleted messages, in the snapshot there are %d", info.Deleted, gaps)
 	}
-	if _, _, respelled := t.s.bucket(); respelled || t.held > 0 || t.s.isCut() || t.s.state.Messages != t.tally.Messages {
-		return // the source counted other messages: it removed some while it was captured, or they are cut off, or called otherwise
+	if _, _, respelled := t.s.bucket(); respelled || t.held > 0 || t.s.isCut() || t.s.state.Messages != t.tally.Messages || t.s.log.held.Document.Jetsam.Torn != "" {
+		return // the source counted other messages: it removed some while it was captured, or they are lost or cut off, or called otherwise
 	}
 	if sent := t.s.state.Bytes; info.Bytes != sent {
 		t.note("the server counts %d bytes of messages, the source counted %d", info.Bytes, sent)

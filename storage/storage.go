@@ -22,6 +22,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -35,6 +36,10 @@ var (
 	ErrRetained    = errors.New("cannot be deleted yet") // the place keeps it until a time; trying again now does not help
 	ErrUnreachable = errors.New("cannot be reached")     // no answer, or one that says to come back later; what was asked for may have been done
 )
+
+// ErrNoCredentials is an ErrReadOnly: nothing was found to say to the place who this
+// is. What it is wrapped in says what to set.
+var ErrNoCredentials = fmt.Errorf("%w: there are no credentials", ErrReadOnly)
 
 // MaxFileSize bounds what Load returns at once, in bytes: a file that claims
 // more is refused before memory is set aside for it. Packs are at most 128 MiB

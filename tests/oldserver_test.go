@@ -1,10 +1,12 @@
 package tests
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -158,18 +160,22 @@ func oldStreams() []fixture {
 	}
 }
 
-// fetch takes n messages.
+// fetch takes n messages. A consumer that was just made may have nobody yet who gives them.
 func fetch(t testing.TB, c jetstream.Consumer, n int) (out []jetstream.Msg) {
 	t.Helper()
-	b, err := c.Fetch(n, jetstream.FetchMaxWait(10*time.Second))
-	must(t, err)
-	for m := range b.Messages() {
-		out = append(out, m)
-	}
-	must(t, b.Error())
-	if len(out) != n {
-		t.Fatalf("fetched %d messages of %d", len(out), n)
-	}
+	eventually(t, func(context.Context) error {
+		b, err := c.Fetch(n-len(out), jetstream.FetchMaxWait(10*time.Second))
+		if err != nil {
+			return err
+		}
+		for m := range b.Messages() {
+			out = append(out, m)
+		}
+		if len(out) != n {
+			return fmt.Errorf("fetched %d messages of %d: %w", len(out), n, cmp.Or(b.Error(), io.ErrUnexpectedEOF))
+		}
+		return nil
+	})
 	return out
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 )
 
 // serverVariable tells a copy of this test program to be a server: it holds a processOptions as JSON.
@@ -57,6 +58,9 @@ type serverProcess struct {
 // startProcess starts a server in a process of its own, which ends with the test. It needs change for what the process is given.
 func startProcess(t testing.TB, o processOptions, change func(*exec.Cmd)) *serverProcess {
 	t.Helper()
+	if o.Port == 0 { // one that it can have again
+		o.Port = testserver.FreePorts(t, 1)[0]
+	}
 	text, err := json.Marshal(o)
 	must(t, err)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestServerProcess$", "-test.v")

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 )
 
 // source is a server with a client of the official library: what tests fill streams with.
@@ -27,6 +28,9 @@ func startServer(t testing.TB, o natsd.Options) *source {
 	t.Helper()
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
+	}
+	if o.Port == 0 { // one that it can have again
+		o.Port = testserver.FreePorts(t, 1)[0]
 	}
 	srv, err := natsd.Start(o)
 	if err != nil {

@@ -3,10 +3,13 @@ package testserver
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -49,25 +52,38 @@ func ObjectStore(t testing.TB, name string) string {
 // listens.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePorts(t, 1)[0]))
 }
 
-// FreePorts returns n ports of this machine on which nobody listens.
+// Ports that FreePorts chooses from: none that a system gives to who connects to
+// another (Linux: from 32768 on), so that nobody has it by the time that a server
+// listens there, or listens there again.
+const (
+	firstPort = 10_000
+	endPort   = 32_768
+)
+
+// given are the ports that FreePorts has returned. A server may not listen there yet.
+var given sync.Map
+
+// FreePorts returns n ports of this machine on which nobody listens. They are
+// different from each other, and from all that it returned before.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	var ports []int
+	for tries := 0; len(ports) < n; tries++ {
+		port := firstPort + rand.IntN(endPort-firstPort)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		switch {
+		case err != nil && tries > 1000:
 			t.Fatal(err)
+		case err != nil:
+			continue
 		}
-		defer l.Close() // when all are known, which so are different
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if _, taken := given.LoadOrStore(port, true); !taken {
+			ports = append(ports, port)
+		}
 	}
 	return ports
 }

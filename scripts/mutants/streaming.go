@@ -125,8 +125,8 @@ func streaming() []mutant {
 		{
 			promise: "a context that does not exist is not waited for",
 			file:    "storage/nats/nats.go",
-			old:     `storage.Permanent(fmt.Errorf("load NATS context: %w", err))`,
-			new:     `fmt.Errorf("load NATS context: %w", err)`,
+			old:     `storage.Permanent(fmt.Errorf("%w: %w", ErrContext, err))`,
+			new:     `fmt.Errorf("%w: %w", ErrContext, err)`,
 			pkg:     inNATS, run: "^TestNotTriedAgain$",
 		},
 		{

@@ -74,7 +74,7 @@ func (o Options) endpoint(account string) (*url.URL, error) {
 func (o Options) connect(name string, transport http.RoundTripper) (*container.Client, string, error) {
 	account, key, sas := os.Getenv("AZURE_ACCOUNT_NAME"), os.Getenv("AZURE_ACCOUNT_KEY"), os.Getenv("AZURE_ACCOUNT_SAS")
 	if account == "" {
-		return nil, "", fmt.Errorf("%w: there is no account: set AZURE_ACCOUNT_NAME", storage.ErrReadOnly)
+		return nil, "", fmt.Errorf("%w: set AZURE_ACCOUNT_NAME", storage.ErrNoCredentials)
 	}
 	u, err := o.endpoint(account)
 	if err != nil {
@@ -105,7 +105,7 @@ func (o Options) connect(name string, transport http.RoundTripper) (*container.C
 	var cred azcore.TokenCredential
 	cred, err = azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{})
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: there are no credentials: set AZURE_ACCOUNT_KEY or AZURE_ACCOUNT_SAS (%w)", storage.ErrReadOnly, err)
+		return nil, "", fmt.Errorf("%w: set AZURE_ACCOUNT_KEY or AZURE_ACCOUNT_SAS (%w)", storage.ErrNoCredentials, err)
 	}
 	c, err := container.NewClient(u.String(), cred, opts)
 	return c, u.Host, err

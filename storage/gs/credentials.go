@@ -80,7 +80,7 @@ func (c *credentials) find() (oauth2.TokenSource, error) {
 	case err != nil && file != "": // and not what it says: that may be from the file
 		return nil, fmt.Errorf("%w: what GOOGLE_APPLICATION_CREDENTIALS names, %s, is no file of credentials", storage.ErrReadOnly, file)
 	case err != nil:
-		return nil, fmt.Errorf("%w: there are no credentials that can be used: %s", storage.ErrReadOnly, remedy)
+		return nil, fmt.Errorf("%w that can be used: %s", storage.ErrNoCredentials, remedy)
 	}
 	c.source = found.TokenSource
 	return c.source, nil

@@ -54,6 +54,9 @@ const oldestMajor, oldestMinor = 2, 12
 // ErrUnreachable says that no server with the repository answers.
 var ErrUnreachable = errors.New("no server with the repository answers")
 
+// ErrContext says that a context of the nats command line cannot be used.
+var ErrContext = errors.New("load NATS context")
+
 // Place is where a repository is.
 type Place struct {
 	Stream  string
@@ -147,7 +150,7 @@ func connect(ctx context.Context, p Place, o Options) (*Backend, error) {
 	}
 	nctx, err := natscontext.New(p.Context, p.Servers == "", p.overrides(o)...)
 	if err != nil {
-		return nil, storage.Permanent(fmt.Errorf("load NATS context: %w", err))
+		return nil, storage.Permanent(fmt.Errorf("%w: %w", ErrContext, err))
 	}
 	list, err := nctx.NATSOptions(b.connection()...)
 	if err != nil {

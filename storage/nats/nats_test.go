@@ -14,6 +14,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/storagetest"
 )
@@ -23,6 +24,9 @@ func start(t *testing.T, o natsd.Options) *natsd.Server {
 	t.Helper()
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
+	}
+	if o.Port == 0 { // one that it can have again
+		o.Port = testserver.FreePorts(t, 1)[0]
 	}
 	s, err := natsd.Start(o)
 	if err != nil {

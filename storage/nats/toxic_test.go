@@ -17,6 +17,7 @@ import (
 
 	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/storagetest"
 )
@@ -25,7 +26,7 @@ import (
 func line(t *testing.T, b *Backend, o Options) (*toxiproxy.Proxy, *Backend) {
 	t.Helper()
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := toxiproxy.NewProxy(api, t.Name(), "127.0.0.1:0", strings.TrimPrefix(b.place.Servers, "nats://"))
+	p := toxiproxy.NewProxy(api, t.Name(), testserver.FreeAddress(t), strings.TrimPrefix(b.place.Servers, "nats://"))
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}

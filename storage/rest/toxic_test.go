@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"jetsam/internal/chance"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/rest"
 	"jetsam/storage/rest/resttest"
@@ -27,7 +28,7 @@ import (
 func line(t testing.TB, upstream string) *toxiproxy.Proxy {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := toxiproxy.NewProxy(server, "line", "127.0.0.1:0", upstream)
+	p := toxiproxy.NewProxy(server, "line", testserver.FreeAddress(t), upstream)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}

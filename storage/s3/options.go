@@ -81,7 +81,7 @@ func findCredentials(ctx context.Context, transport http.RoundTripper) (*credent
 		return nil, fmt.Errorf("get credentials: %w", err)
 	}
 	if v.AccessKeyID == "" || v.SecretAccessKey == "" {
-		return nil, fmt.Errorf("%w: there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a file of credentials; this machine has no role either", storage.ErrReadOnly)
+		return nil, fmt.Errorf("%w: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a file of credentials; this machine has no role either", storage.ErrNoCredentials)
 	}
 	return creds, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"jetsam/internal/chance"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/s3"
 	"jetsam/storage/s3/s3test"
@@ -29,7 +30,7 @@ type wire struct {
 func newWire(t *testing.T, server string) *wire {
 	t.Helper()
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := toxiproxy.NewProxy(api, t.Name(), "127.0.0.1:0", strings.TrimPrefix(server, "http://"))
+	p := toxiproxy.NewProxy(api, t.Name(), testserver.FreeAddress(t), strings.TrimPrefix(server, "http://"))
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}

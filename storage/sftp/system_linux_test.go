@@ -9,12 +9,14 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"jetsam/internal/child"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/location"
 	"jetsam/storage/sftp"
@@ -79,13 +81,7 @@ func startSSHD(t testing.TB) *sshd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
-	s := &sshd{port: port, user: me.Username, dir: t.TempDir()}
+	s := &sshd{port: strconv.Itoa(testserver.FreePorts(t, 1)[0]), user: me.Username, dir: t.TempDir()}
 	for _, key := range []string{"host", "other", "mine", "stranger"} {
 		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.file(key)).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -108,7 +104,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
-`, port, s.file("host"), s.file("authorized")))
+`, s.port, s.file("host"), s.file("authorized")))
 	cmd := exec.Command(program, "-D", "-e", "-f", s.file("config"))
 	var said bytes.Buffer
 	cmd.Stderr = &said
@@ -123,7 +119,7 @@ Subsystem sftp internal-sftp
 		}
 	})
 	for range 400 {
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		c, err := net.Dial("tcp", "127.0.0.1:"+s.port)
 		if err == nil {
 			_ = c.Close()
 			return s

@@ -140,6 +140,7 @@ func sentinelEnding(err error) ending {
 		{repo.ErrAmbiguous, ending{exitFailed, "write more digits of the ID; `jetsam snapshots` lists what there is"}},
 		{storage.ErrFull, ending{exitStorage, "the repository is consistent; make room and run the command again"}},
 		{local.ErrGone, ending{exitStorage, "see that the disk is mounted where it was, then run the command again"}},
+		{storage.ErrNoCredentials, ending{exitStorage, ""}}, // which says what to set
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository, or at what its server lets this user do; readers can do with --no-lock"}},
 		{storage.ErrUnreachable, ending{exitStorage, "see that --repo names the right place, that its server runs, and that nothing is in the way; then run the command again: the repository is consistent"}},
 		{storage.ErrRetained, ending{exitStorage, "the storage keeps it until that time; run the command again then"}},
@@ -150,6 +151,8 @@ func sentinelEnding(err error) ending {
 		{jetstream.ErrProtocol, ending{exitUnreachable, "check that --server or --context names the port for clients of a NATS server, and who runs it"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},
+		{jetstream.ErrContext, ending{exitFailed, "`nats context ls` lists those that there are"}},
+		{nats.ErrContext, ending{exitFailed, "--repo names it; `nats context ls` lists those that there are"}},
 		{backup.ErrNoStreams, ending{exitFailed, "check that it is the right server and account, and that its storage is mounted"}},
 		{streamlog.ErrUnsupported, ending{exitFailed, "use the version of jetsam that wrote it, or a newer one"}},
 		{streamlog.ErrNoStreams, ending{exitFailed, "it was made by restic or another program; restic restores it"}},

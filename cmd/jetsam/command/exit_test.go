@@ -51,6 +51,7 @@ func TestExitCodes(t *testing.T) {
 		{"incomplete for want of permission", &restore.IncompleteError{Stream: "S", Cause: denied, Remains: "nothing"}, 23},
 		{"full", storage.ErrFull, 24},
 		{"not writable", storage.ErrReadOnly, 24},
+		{"no credentials", storage.ErrNoCredentials, 24},
 		{"retained", storage.ErrRetained, 24},
 		{"storage away", storage.ErrUnreachable, 24},
 		{"not there any more", local.ErrGone, 24},
