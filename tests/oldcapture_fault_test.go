@@ -379,8 +379,31 @@ func TestStalledReadersOfOldServers(t *testing.T) {
 	}
 }
 
-// startOldCluster starts three older servers that are one, and waits until they have agreed on a leader.
-func startOldCluster(t testing.TB, program string) (servers []*source) {
+// startOldCluster starts three older servers that are one, and waits until they can have a stream. Servers of 2.10.29 now and then know each other and
+// have a leader, and yet have no peers for a stream, for as long as one waits: then others are started.
+func startOldCluster(t testing.TB, program string) []*source {
+	t.Helper()
+	var err error
+	for range 4 {
+		servers, processes := newOldCluster(t, program)
+		for range 300 { // elections take their time, and so do servers to know each other
+			_, err = servers[0].js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: 3})
+			if err == nil {
+				must(t, servers[0].js.DeleteStream(t.Context(), "PROBE"))
+				return servers
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Logf("a cluster that comes to nothing: %v", err)
+		for _, p := range processes {
+			p.kill()
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func newOldCluster(t testing.TB, program string) (servers []*source, processes []*serverProcess) {
 	t.Helper()
 	var client, route []string
 	for _, port := range testserver.FreePorts(t, 6) {
@@ -397,19 +420,9 @@ func startOldCluster(t testing.TB, program string) (servers []*source) {
 		must(t, cmd.Start())
 		p := &serverProcess{cmd: cmd, url: "nats://" + address}
 		t.Cleanup(p.kill)
-		servers = append(servers, p.client(t))
+		servers, processes = append(servers, p.client(t)), append(processes, p)
 	}
-	var err error
-	for range 1200 { // elections take their time, and so do servers to know each other
-		_, err = servers[0].js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: 3})
-		if err == nil {
-			must(t, servers[0].js.DeleteStream(t.Context(), "PROBE"))
-			return servers
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatal(err)
-	return nil
+	return servers, processes
 }
 
 // TestClustersOfOldServers backs up streams with replicas. Where a snapshot would harm them, their messages are read, unless that is insisted on.
