@@ -110,6 +110,7 @@ type Result struct {
 	Snapshot *snapshot.Snapshot
 	ID       storage.ID // zero where nothing was saved
 	Same     storage.ID // the earlier snapshot that holds all of this already, and in place of which none was saved; zero: one was
+	Host     string     // of the source, as snapshots have it; empty: it was imported
 	Account  string
 	Streams  []StreamResult // in the order of their names
 	Stats    repo.WriteStats
@@ -248,7 +249,7 @@ func (b *run) run(ctx context.Context, r *repo.Repo, streams []*jetstream.Stream
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{Account: b.account.Name, Began: b.began, Unread: unread}
+	res := &Result{Host: Host(b.server, b.o), Account: b.account.Name, Began: b.began, Unread: unread}
 	var same storage.ID
 	if b.o.SkipSame {
 		same = b.same(ctx, captures)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"jetsam/jetstream"
 )
 
@@ -76,9 +78,9 @@ func (f *findings) checkAccount(ctx context.Context, conn *jetstream.Conn, r *Se
 	if a.Domain != "" {
 		domain = ", domain " + a.Domain
 	}
-	f.add("JetStream", OK, "", "account %s%s; streams: %d, consumers: %d", a.Name, domain, a.Streams, a.Consumers)
+	f.add("JetStream", OK, "", "account %s%s; streams: %s, consumers: %s", a.Name, domain, humanize.Comma(int64(a.Streams)), humanize.Comma(int64(a.Consumers)))
 	if limit := a.Limits.MaxStore; limit > 0 && a.Store > uint64(limit)/10*9 {
-		f.add("JetStream", Warning, "raise the account's limit, or remove what is not needed: a restore needs room", "%d of %d bytes of the account's storage are in use", a.Store, limit)
+		f.add("JetStream", Warning, "raise the account's limit, or remove what is not needed: a restore needs room", "%s of %s of the account's storage are in use", humanize.IBytes(a.Store), humanize.IBytes(uint64(limit)))
 	}
 	f.checkStreams(ctx, conn)
 }

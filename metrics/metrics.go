@@ -7,6 +7,7 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -22,7 +23,8 @@ type Run struct {
 	// StorageRetries counts requests to storages that were repeated.
 	StorageRetries int64
 
-	// Accounts are those that it saved a snapshot of.
+	// Accounts are those that it saved a snapshot of. One may be there several times,
+	// with a snapshot each, the last of which is told of.
 	Accounts []Account
 }
 
@@ -54,7 +56,7 @@ func (r Run) families() []*dto.MetricFamily {
 	if r.ExitCode == 0 {
 		f.add("jetsam_last_success_timestamp_seconds", "When the last run ended that did all it was asked for.", seconds(r.Began.Add(r.Took)))
 	}
-	for _, a := range r.Accounts {
+	for _, a := range merged(r.Accounts) {
 		of := []string{"host", a.Host, "account", a.Name}
 		f.add("jetsam_snapshot_timestamp_seconds", "When the last snapshot of the account was taken.", seconds(a.Snapshot), of...)
 		f.add("jetsam_snapshot_added_bytes", "What the last snapshot added to the repository.", float64(a.Added), of...)
@@ -63,6 +65,24 @@ func (r Run) families() []*dto.MetricFamily {
 		}
 	}
 	return f.all
+}
+
+// merged returns each account, and each of its streams, once: Prometheus takes nothing
+// of what has a metric twice.
+func merged(all []Account) (out []Account) {
+	for _, a := range all {
+		at := slices.IndexFunc(out, func(b Account) bool { return b.Host == a.Host && b.Name == a.Name })
+		if at < 0 {
+			out = append(out, Account{Host: a.Host, Name: a.Name})
+			at = len(out) - 1
+		}
+		known := slices.DeleteFunc(out[at].Streams, func(old Stream) bool {
+			return slices.ContainsFunc(a.Streams, func(s Stream) bool { return s.Name == old.Name })
+		})
+		a.Streams = append(known, a.Streams...)
+		out[at] = a
+	}
+	return out
 }
 
 func (t *table) addStream(s Stream, of []string) {

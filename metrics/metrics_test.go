@@ -128,6 +128,41 @@ func TestFileKeeps(t *testing.T) {
 	}
 }
 
+// TestAccountTwice: of an account, and of a stream, of which a run saved several snapshots, the last counts. Prometheus takes no file that has a
+// metric twice.
+func TestAccountTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jetsam.prom")
+	r := partial()
+	r.Accounts = append(r.Accounts, metrics.Account{
+		Host: r.Accounts[0].Host, Name: r.Accounts[0].Name, Snapshot: began.Add(time.Hour), Added: 5,
+		Streams: []metrics.Stream{{Name: "BAD", OK: true, Messages: 7}, {Name: "MORE"}},
+	}, metrics.Account{Host: "nats-2", Name: r.Accounts[0].Name, Snapshot: began})
+	write(t, path, r)
+	got := samples(t, path)
+	for _, want := range []string{
+		`jetsam_snapshot_added_bytes{command="backup",host="nats-1",account="odd \"name\""} 5`,
+		`jetsam_snapshot_added_bytes{command="backup",host="nats-2",account="odd \"name\""} 0`,
+		`jetsam_stream_ok{command="backup",host="nats-1",account="odd \"name\"",stream="ORDERS"} 1`,
+		`jetsam_stream_messages{command="backup",host="nats-1",account="odd \"name\"",stream="BAD"} 7`,
+		`jetsam_stream_ok{command="backup",host="nats-1",account="odd \"name\"",stream="MORE"} 0`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("%s is not there", want)
+		}
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(got) {
+		series := line[:strings.LastIndexByte(line, ' ')]
+		if seen[series] {
+			t.Errorf("%s is there twice", series)
+		}
+		seen[series] = true
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
+}
+
 func TestOddFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "jetsam.prom")
@@ -206,6 +241,7 @@ func TestPushFails(t *testing.T) {
 		"no URL":          "hunter2",
 		"another scheme":  "ftp://u:hunter2@host/",
 		"not even a host": "http://",
+		"a query":         refusing.URL + "?token=hunter2",
 		"control":         "http://u:hunter2@host\x7f/",
 	} {
 		err := metrics.Push(t.Context(), address, "jetsam", partial())
@@ -217,6 +253,19 @@ func TestPushFails(t *testing.T) {
 	cancel()
 	if err := metrics.Push(ctx, refusing.URL, "jetsam", partial()); err == nil {
 		t.Error("pushed after all")
+	}
+}
+
+// TestPushIsNotSentOn: a server that answers with another address, as one does that wants TLS, has taken nothing, whatever a look at that address says.
+func TestPushIsNotSentOn(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/elsewhere" {
+			http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
+		}
+	}))
+	defer srv.Close()
+	if err := metrics.Push(t.Context(), srv.URL, "jetsam", partial()); err == nil || !strings.Contains(err.Error(), "301") {
+		t.Errorf("%v", err)
 	}
 }
 

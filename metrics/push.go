@@ -21,14 +21,18 @@ const pushTime = 15 * time.Second
 // error repeats them.
 func Push(ctx context.Context, address, job string, r Run) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return errors.New("push metrics: the address of the Pushgateway is no http:// or https:// URL")
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery+u.Fragment != "" {
+		return errors.New("push metrics: the address of the Pushgateway is no http:// or https:// URL, without a query")
 	}
 	user := u.User
 	u.User = nil
 	ctx, cancel := context.WithTimeout(ctx, pushTime)
 	defer cancel()
-	p := push.New(u.String(), job).Grouping(command, r.Command).Client(&http.Client{}).
+	client := &http.Client{
+		// What is sent on is a request for a page, whose answer says nothing of metrics.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	p := push.New(u.String(), job).Grouping(command, r.Command).Client(client).
 		Gatherer(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return r.families(), nil }))
 	if user != nil {
 		password, _ := user.Password()

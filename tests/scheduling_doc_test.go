@@ -68,3 +68,22 @@ func TestAlertRules(t *testing.T) {
 		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }
+
+var crontabLine = regexp.MustCompile(`(?m)^(?:[0-9*/,-]+ +){5}.*$`)
+
+// TestCrontabs: in a crontab a % ends the command, unless a backslash is before it.
+func TestCrontabs(t *testing.T) {
+	t.Parallel()
+	lines := 0
+	for _, page := range moduleFiles(t, ".md") {
+		for _, line := range crontabLine.FindAllString(doctest.Page(t, page), -1) {
+			lines++
+			if strings.Contains(strings.ReplaceAll(line, `\%`, ""), "%") {
+				t.Errorf("%s: a %% that cron takes for the end: %s", page, line)
+			}
+		}
+	}
+	if lines < 5 {
+		t.Errorf("found only %d lines of crontabs", lines)
+	}
+}

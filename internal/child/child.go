@@ -44,6 +44,7 @@ const grace = 3 * time.Second
 // Start starts a program. hear is told each line that it says on its standard error.
 func Start(name string, args []string, hear func(line string)) (*Process, error) {
 	cmd := exec.Command(name, args...)
+	cmd.Env = Environment()
 	separate(cmd)
 	p := &Process{name: filepath.Base(name), cmd: cmd, ended: make(chan struct{})}
 	var theirs []*os.File

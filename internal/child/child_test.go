@@ -73,6 +73,18 @@ func TestLastWords(t *testing.T) {
 	}
 }
 
+// TestProgramsGetNoSecret: what is secret in this program's environment is not in that of another.
+func TestProgramsGetNoSecret(t *testing.T) {
+	t.Setenv("JETSAM_PASSWORD", "secret")
+	t.Setenv("JETSAM_COMPRESSION", "max")
+	p, _ := start(t, `echo "${JETSAM_PASSWORD-none} $JETSAM_COMPRESSION"; cat`)
+	const want = "none max\n"
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(p, got); err != nil || string(got) != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
 // TestOwnSession: what the terminal sends to this program does not reach it.
 func TestOwnSession(t *testing.T) {
 	p, _ := start(t, "echo $$; cat")

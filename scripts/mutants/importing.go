@@ -131,7 +131,7 @@ func importing() []mutant {
 		},
 		{
 			promise: "a password command does not see the password of the repository to import from",
-			file:    "cmd/jetsam/command/private.go",
+			file:    "internal/child/environment.go",
 			old:     `"JETSAM_FROM_PASSWORD", `,
 			new:     "",
 			pkg:     inTests, run: "^TestNoCommandTellsASecret$/sources",

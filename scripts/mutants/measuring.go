@@ -31,5 +31,19 @@ func measuring() []mutant {
 			new:     "",
 			pkg:     inMetrics, run: "^TestPushFails$",
 		},
+		{
+			promise: "metrics that a server sent elsewhere are not pushed",
+			file:    "metrics/push.go",
+			old:     "return http.ErrUseLastResponse",
+			new:     "return nil",
+			pkg:     inMetrics, run: "^TestPushIsNotSentOn$",
+		},
+		{
+			promise: "no metric is told twice",
+			file:    "metrics/metrics.go",
+			old:     "range merged(r.Accounts)",
+			new:     "range r.Accounts",
+			pkg:     inMetrics, run: "^TestAccountTwice$",
+		},
 	}
 }

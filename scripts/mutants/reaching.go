@@ -62,9 +62,16 @@ func reaching() []mutant {
 		{
 			promise: "there is an end to trying again",
 			file:    "storage/retry/retry.go",
-			old:     "if time.Since(began)+pause > b.limit() {",
-			new:     "if time.Since(began)+pause > 2*b.limit() {",
+			old:     "spent+pause > b.limit() {",
+			new:     "spent+pause > 2*b.limit() {",
 			pkg:     inRetry, run: "^TestLimits$",
+		},
+		{
+			promise: "who waited for the rate is repeated like any other",
+			file:    "storage/limit/limit.go",
+			old:     "	storage.Waited(ctx, time.Since(began))\n",
+			new:     "	_ = began\n",
+			pkg:     inRetry, run: "^TestWaitsForTheRate$",
 		},
 		{
 			promise: "who waits to try again ends with his context",

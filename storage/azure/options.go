@@ -72,7 +72,7 @@ func (o Options) endpoint(account string) (*url.URL, error) {
 // connect returns a client for a container, and the host that it speaks to. The
 // credentials are the first of a key, a signature, and what Azure's own tools know.
 func (o Options) connect(name string, transport http.RoundTripper) (*container.Client, string, error) {
-	account, key, sas := os.Getenv("AZURE_ACCOUNT_NAME"), os.Getenv("AZURE_ACCOUNT_KEY"), os.Getenv("AZURE_ACCOUNT_SAS")
+	account, key, sas := os.Getenv("AZURE_ACCOUNT_NAME"), os.Getenv("AZURE_ACCOUNT_KEY"), strings.TrimSpace(os.Getenv("AZURE_ACCOUNT_SAS"))
 	if account == "" {
 		return nil, "", fmt.Errorf("%w: set AZURE_ACCOUNT_NAME", storage.ErrNoCredentials)
 	}

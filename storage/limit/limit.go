@@ -78,14 +78,17 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 	return b.do(ctx, f, nil, func() (int, error) { return 0, b.Backend.Remove(ctx, f) })
 }
 
-// do does something with f when there is room and no debt. It returns how many bytes
-// went over the line for that.
+// do does something with f when there is room and no debt. What it does returns how many
+// bytes went over the line for that.
 func (b *Backend) do(ctx context.Context, f storage.File, l *rate.Limiter, do func() (int, error)) error {
 	if f.Kind == storage.Lock {
 		_, err := do()
 		return err
 	}
-	if err := b.enter(ctx, l); err != nil {
+	began := time.Now()
+	err := b.enter(ctx, l)
+	storage.Waited(ctx, time.Since(began))
+	if err != nil {
 		return fmt.Errorf("wait for %v: %w", f, err)
 	}
 	defer b.leave()

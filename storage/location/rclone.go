@@ -51,7 +51,7 @@ func openRclone(address string, o *settings) (*rest.Backend, error) {
 	if line := o.get("program"); line != "" {
 		words, err := child.Words(line)
 		if err != nil || len(words) == 0 {
-			return nil, invalid("option rclone.program, %q, names no program", line)
+			return nil, invalid("option rclone.program names no program")
 		}
 		options.Program = words[0]
 		options.Args = append(options.Args, words[1:]...)
@@ -62,7 +62,7 @@ func openRclone(address string, o *settings) (*rest.Backend, error) {
 	}
 	words, err := child.Words(args)
 	if err != nil {
-		return nil, invalid("option rclone.args, %q: %v", args, err)
+		return nil, invalid("option rclone.args: %v", err)
 	}
 	options.Args = append(options.Args, words...)
 	return rclone.Open(address, showRclone(address), options), nil

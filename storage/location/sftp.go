@@ -143,12 +143,12 @@ func openSFTP(ctx context.Context, address string, o *settings, begin func(*sftp
 func sftpCommand(m machine, o *settings) ([]string, error) {
 	command, err := child.Words(o.get("command"))
 	if err != nil {
-		return nil, invalid("option sftp.command, %q: %v", o.get("command"), err)
+		return nil, invalid("option sftp.command: %v", err) // and not what it is: a password may stand in it
 	}
 	args, err := child.Words(o.get("args"))
 	switch {
 	case err != nil:
-		return nil, invalid("option sftp.args, %q: %v", o.get("args"), err)
+		return nil, invalid("option sftp.args: %v", err)
 	case len(command) == 0:
 		return m.ssh(args), nil
 	case len(args) > 0:

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ type Options struct {
 // Open returns a Backend for a remote and a path on it, such as "b2:bucket/path", to
 // which it does not speak yet. The location is what to call it for people.
 func Open(remote, location string, o Options) *rest.Backend {
-	t := &transport{remote: remote, o: o}
+	t := &transport{remote: remote, shown: strings.TrimPrefix(location, "rclone:"), o: o}
 	t.Transport = &http.Transport{
 		DialContext: t.dial,
 		Protocols:   new(http.Protocols),
@@ -65,6 +66,7 @@ func Open(remote, location string, o Options) *rest.Backend {
 type transport struct {
 	*http.Transport
 	remote string
+	shown  string // what the remote is called for people
 	o      Options
 
 	mu      sync.Mutex
@@ -96,8 +98,33 @@ func (t *transport) dial(context.Context, string, string) (net.Conn, error) {
 
 func (t *transport) hear(line string) {
 	if t.o.Warn != nil {
-		t.o.Warn(fmt.Errorf("rclone: %s", line))
+		t.o.Warn(fmt.Errorf("rclone: %s", t.hide(line)))
 	}
+}
+
+// hide returns what rclone said with the remote as it is called for people: the settings in it may be keys, and rclone
+// repeats them, as they are or quoted. The text may break off in the middle of them, as long lines do.
+func (t *transport) hide(text string) string {
+	name, settings, found := strings.Cut(t.remote, ",")
+	quoted := strconv.Quote(settings)
+	var out strings.Builder
+	for found {
+		before, after, is := strings.Cut(text, name+",")
+		if !is {
+			break
+		}
+		out.WriteString(before + t.shown)
+		text = after[max(common(after, settings), common(after, quoted[1:len(quoted)-1])):]
+	}
+	return out.String() + text
+}
+
+// common is how many bytes two texts begin with alike.
+func common(a, b string) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // RoundTrip adds to the failure of a request what the rclone said that it went to.
@@ -126,7 +153,10 @@ func (t *transport) lastWords() error {
 	if len(t.running) == 0 {
 		return nil
 	}
-	return t.running[len(t.running)-1].Err()
+	if err := t.running[len(t.running)-1].Err(); err != nil {
+		return errors.New(t.hide(err.Error()))
+	}
+	return nil
 }
 
 // CloseIdleConnections ends all that were started: it is called at the end.

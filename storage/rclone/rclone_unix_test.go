@@ -5,6 +5,7 @@ package rclone_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,30 @@ func TestWhatItSays(t *testing.T) {
 	defer mu.Unlock()
 	if !strings.Contains(strings.Join(said, "\n"), "rclone: ") {
 		t.Errorf("warned of %q", said)
+	}
+}
+
+// TestHidesSettings: what stands in the place of a remote's name, or behind it, is told as the location is, however rclone repeats it.
+func TestHidesSettings(t *testing.T) {
+	requireRclone(t)
+	for _, settings := range []string{"key=hunter2", `key="hunter2`, "key=" + strings.Repeat("hunter2", 200)} {
+		for _, name := range []string{":nothing", "no-such-remote"} {
+			var mu sync.Mutex
+			var said []string
+			be := rclone.Open(name+","+settings+":path", "rclone:"+name+",…:path", rclone.Options{Warn: func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				said = append(said, err.Error())
+			}})
+			_, err := be.Stat(t.Context(), storage.File{})
+			be.Close()
+			mu.Lock()
+			told := strings.Join(append(said, fmt.Sprint(err)), "\n")
+			mu.Unlock()
+			if err == nil || strings.Contains(told, "hunter2") || strings.Count(told, name+",…:path") < 2 {
+				t.Errorf("of %s,%.30s it says\n%s", name, settings, told)
+			}
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ func New(be storage.Backend, o Options) *Backend { return &Backend{Backend: be, 
 
 // Do repeats something else that a storage could not do: to be opened.
 func Do(ctx context.Context, o Options, attempt func() error) error {
-	return New(nil, o).try(ctx, func(bool) error { return attempt() })
+	return New(nil, o).try(ctx, func(context.Context, bool) error { return attempt() })
 }
 
 // Around returns the other one.
@@ -84,7 +84,7 @@ func (b *Backend) Repeated() int { return int(b.repeated.Load()) }
 
 // Save implements storage.Backend.
 func (b *Backend) Save(ctx context.Context, f storage.File, data []byte) error {
-	return b.try(ctx, func(again bool) error {
+	return b.try(ctx, func(ctx context.Context, again bool) error {
 		if !again {
 			return b.Backend.Save(ctx, f, data)
 		}
@@ -145,7 +145,7 @@ func torn(f storage.File, data, got []byte) bool {
 
 // Load implements storage.Backend.
 func (b *Backend) Load(ctx context.Context, f storage.File, off int64, n int) (data []byte, err error) {
-	err = b.try(ctx, func(bool) (err error) {
+	err = b.try(ctx, func(ctx context.Context, _ bool) (err error) {
 		data, err = b.Backend.Load(ctx, f, off, n)
 		return err
 	})
@@ -154,7 +154,7 @@ func (b *Backend) Load(ctx context.Context, f storage.File, off int64, n int) (d
 
 // Stat implements storage.Backend.
 func (b *Backend) Stat(ctx context.Context, f storage.File) (info storage.Info, err error) {
-	err = b.try(ctx, func(bool) (err error) {
+	err = b.try(ctx, func(ctx context.Context, _ bool) (err error) {
 		info, err = b.Backend.Stat(ctx, f)
 		return err
 	})
@@ -166,7 +166,7 @@ func (b *Backend) Stat(ctx context.Context, f storage.File) (info storage.Info, 
 func (b *Backend) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
 	return func(yield func(storage.Info, error) bool) {
 		var infos []storage.Info
-		err := b.try(ctx, func(bool) (err error) {
+		err := b.try(ctx, func(ctx context.Context, _ bool) (err error) {
 			infos, err = gather(b.Backend.List(ctx, k))
 			return err
 		})
@@ -193,7 +193,7 @@ func gather(list iter.Seq2[storage.Info, error]) ([]storage.Info, error) {
 
 // Remove implements storage.Backend.
 func (b *Backend) Remove(ctx context.Context, f storage.File) error {
-	return b.try(ctx, func(again bool) error {
+	return b.try(ctx, func(ctx context.Context, again bool) error {
 		err := b.Backend.Remove(ctx, f)
 		if again && errors.Is(err, storage.ErrNotExist) {
 			return nil
@@ -203,13 +203,15 @@ func (b *Backend) Remove(ctx context.Context, f storage.File) error {
 }
 
 // try calls attempt until it succeeds, cannot, or the time is over. It tells attempt
-// whether an earlier one failed.
-func (b *Backend) try(ctx context.Context, attempt func(again bool) error) error {
+// whether an earlier one failed. What attempt waits for at this end takes none of the
+// time: that is longer than the time where a bound is low.
+func (b *Backend) try(ctx context.Context, attempt func(ctx context.Context, again bool) error) error {
 	began := time.Now()
+	ctx, waited := storage.CountWaits(ctx)
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval = firstPause, longestPause
 	for tries := 1; ; tries++ {
-		err := attempt(tries > 1)
+		err := attempt(ctx, tries > 1)
 		if err == nil || storage.IsPermanent(err) {
 			b.answered.Store(true)
 			return err
@@ -218,8 +220,8 @@ func (b *Backend) try(ctx context.Context, attempt func(again bool) error) error
 			return ended(ctx, cancelled, err)
 		}
 		pause := max(pauses.NextBackOff(), asked(err))
-		if time.Since(began)+pause > b.limit() {
-			return given(err, tries, time.Since(began))
+		if spent := time.Since(began) - waited(); spent+pause > b.limit() {
+			return given(err, tries, spent)
 		}
 		b.repeated.Add(1)
 		if b.o.Notify != nil {

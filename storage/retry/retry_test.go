@@ -197,6 +197,37 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestWaitsForTheRate: a request that waited at this end for longer than requests are repeated is repeated all the same, and as long as any.
+func TestWaitsForTheRate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		failures int64
+		want     error
+	}{"mended": {2, nil}, "never mended": {1 << 30, errBroken}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var saves atomic.Int64
+				slow := bounds.New(&storagetest.Faulty{Backend: mem.New(), Before: func(op storagetest.Op, _ storage.File) error {
+					if n := saves.Add(1); n > 1 && n <= 1+tt.failures {
+						return errBroken
+					}
+					return nil
+				}}, bounds.Options{Upload: 1})
+				be := retry.New(slow, retry.Options{Limit: limit})
+				for i := range 2 {
+					f, data := storagetest.RandomFile(storage.Pack, int(2*limit/time.Second))
+					err := be.Save(t.Context(), f, data)
+					if i == 0 && err != nil || i == 1 && !errors.Is(err, tt.want) {
+						t.Errorf("file %d: %v, want %v", i+1, err, tt.want)
+					}
+				}
+				if n := be.Repeated(); n < 2 || n > 100 {
+					t.Errorf("repeated %d times", n)
+				}
+			})
+		})
+	}
+}
+
 // TestCancelledWhileWaiting: the end of a context ends the pause.
 func TestCancelledWhileWaiting(t *testing.T) {
 	forEach(t, func(t *testing.T, inner storage.Backend, call func(context.Context, storage.Backend) error) {

@@ -40,10 +40,10 @@ type accountsReport struct {
 func (r *accountsReport) text(o *output) {
 	saved := plural(len(r.Accounts)-r.Failed, "account")
 	if r.MessageType == "planned_run" {
-		o.printf("would back up %s of %d; nothing was written\n", saved, len(r.Accounts))
+		o.printf("would back up %s of %s; nothing was written\n", saved, formatCount(len(r.Accounts)))
 		return
 	}
-	o.printf("%s of %d backed up, tag %s, in %s\n", saved, len(r.Accounts), r.Tag, took(r.Seconds))
+	o.printf("%s of %s backed up, tag %s, in %s\n", saved, formatCount(len(r.Accounts)), r.Tag, took(r.Seconds))
 }
 
 // accountsRun backs up several accounts into one repository.
@@ -205,6 +205,6 @@ func failedAccounts(r *accountsReport) error {
 	case !saved:
 		return fmt.Errorf("none of %s was backed up; the first, job %s: %w", plural(len(names), "account"), names[0], r.Accounts[0].err)
 	}
-	return &partialError{fmt.Sprintf("%d of %d accounts were not backed up, or not whole: %s\nthe warnings above say why; mend that and run the backup again",
-		len(names), len(r.Accounts), strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("%s accounts were not backed up, or not whole: %s\nthe warnings above say why; mend that and run the backup again",
+		share(len(names), len(r.Accounts)), strings.Join(names, ", "))}
 }

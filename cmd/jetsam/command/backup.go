@@ -93,7 +93,7 @@ func newBackupReport(res *backup.Result) *backupReport {
 			r.Parent = sn.Parent.String()
 		}
 	} else {
-		r.ID, r.Unchanged, r.Time = res.Same.String(), true, res.Began
+		r.ID, r.Unchanged, r.Time, r.Host = res.Same.String(), true, res.Began, res.Host
 	}
 	for _, s := range res.Streams {
 		report := backedUpReport{
@@ -445,6 +445,6 @@ func partialBackup(res *backup.Result) error {
 	for i, s := range failed {
 		names[i] = s.Name
 	}
-	return &partialError{fmt.Sprintf("snapshot %s was saved, but %d of %d streams are not in it, or not whole: %s\nthe warnings above say why; mend that and run the backup again",
-		res.ID.Short(), len(failed), len(res.Streams), strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("snapshot %s was saved, but %s streams are not in it, or not whole: %s\nthe warnings above say why; mend that and run the backup again",
+		res.ID.Short(), share(len(failed), len(res.Streams)), strings.Join(names, ", "))}
 }

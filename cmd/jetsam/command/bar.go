@@ -66,7 +66,7 @@ func (pr *progress) paint() {
 	color := hasColor(pr.out.stderr)
 	b := new(bar)
 	if s.Ended+len(s.Running) > 1 {
-		total := stepStatus{Name: fmt.Sprintf("%d done", s.Ended), Fraction: s.Fraction, Done: s.Done, Total: s.Total, Bytes: s.Bytes, Left: s.Left}
+		total := stepStatus{Name: formatCount(s.Ended) + " done", Fraction: s.Fraction, Done: s.Done, Total: s.Total, Bytes: s.Bytes, Left: s.Left}
 		if s.Seconds > 0 {
 			total.Rate = float64(s.Bytes) / s.Seconds
 		}
@@ -76,7 +76,7 @@ func (pr *progress) paint() {
 		b.lines = append(b.lines, barLine(r, pr.noun, width, color))
 	}
 	if more := len(s.Running) - shownBars; more > 0 {
-		b.lines = append(b.lines, fmt.Sprintf("%d more", more))
+		b.lines = append(b.lines, formatCount(more)+" more")
 	}
 	pr.out.setBar(b)
 }

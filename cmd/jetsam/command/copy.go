@@ -109,7 +109,7 @@ func (r *copyReport) text(o *output) {
 	if r.DryRun {
 		would = "would be "
 	}
-	o.printf("%s %scopied, %d known before, %d failed: %s of %s moved in %s\n", plural(r.Copied, "snapshot"), would, r.Known, r.Failed,
+	o.printf("%s %scopied, %s known before, %s failed: %s of %s moved in %s\n", plural(r.Copied, "snapshot"), would, formatCount(r.Known), formatCount(r.Failed),
 		plural(r.Blobs, "blob"), formatSize(r.Bytes), took(r.Seconds))
 }
 
@@ -198,5 +198,5 @@ func (p *program) runCopy(ctx context.Context, r, source *repo.Repo, chosen []*s
 	case sum.Copied+sum.Known == 0:
 		return &repo.SourceError{Err: fmt.Errorf("none of %s was copied; the first: %w", plural(len(results), "snapshot"), first)}
 	}
-	return &partialError{fmt.Sprintf("%d of %s were not copied: the warnings above say why", sum.Failed, plural(len(results), "snapshot"))}
+	return &partialError{fmt.Sprintf("%s of %s were not copied: the warnings above say why", formatCount(sum.Failed), plural(len(results), "snapshot"))}
 }

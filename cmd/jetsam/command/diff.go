@@ -99,7 +99,7 @@ func (r *diffReport) text(o *output) {
 		l.row(c.Name, formatCount(c.Added), formatCount(c.Removed), formatCount(c.Common), c.remarks())
 	}
 	o.table(l)
-	o.printf("from snapshot %s to %s: %d of %s changed\n", r.From[:10], r.To[:10], r.Changed, plural(r.Streams, "stream"))
+	o.printf("from snapshot %s to %s: %s of %s changed\n", r.From[:10], r.To[:10], formatCount(r.Changed), plural(r.Streams, "stream"))
 }
 
 func (p *program) diffCommand() *cli.Command {

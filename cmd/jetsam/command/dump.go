@@ -3,6 +3,8 @@ package command
 import (
 	"bufio"
 	"context"
+	"errors"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -116,7 +118,11 @@ func (p *program) dump(c *cli.Context) error {
 			return err
 		}
 		out := bufio.NewWriterSize(p.out.stdout, 1<<16)
-		if err := p.dumpTo(ctx, c, stream, out); err != nil {
+		err = p.dumpTo(ctx, c, stream, out)
+		if errors.Is(err, syscall.EPIPE) { // a reader that has seen enough of an object
+			return nil
+		}
+		if err != nil {
 			_ = out.Flush() // what was found is printed; the error that counts is the first
 			return err
 		}

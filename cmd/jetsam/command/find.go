@@ -53,7 +53,7 @@ func inSnapshots(ids []string) string {
 	case 2:
 		return first + ", " + last
 	}
-	return fmt.Sprintf("%s … %s (%d)", first, last, len(ids))
+	return fmt.Sprintf("%s … %s (%s)", first, last, formatCount(len(ids)))
 }
 
 // mostFound is how many messages a search finds unless told otherwise.

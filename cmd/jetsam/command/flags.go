@@ -52,7 +52,7 @@ func repositoryFlags(hidden bool) []cli.Flag {
 		return f
 	}
 	return []cli.Flag{
-		text("repo", "r", "JETSAM_REPOSITORY", "", "where the repository is: the `LOCATION` is a directory, sftp:user@host:path, rest:URL or rclone:remote:path"),
+		text("repo", "r", "JETSAM_REPOSITORY", "", "where the repository is: the `LOCATION` is a directory, or sftp:user@host:path, rest:URL, s3:https://host/bucket, azure:container:/, gs:bucket:/, rclone:remote:path or nats:CONTEXT@STREAM"),
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o"}, Usage: "what the way to the repository lets one choose: `NAME=VALUE`", Category: repositoryHeading, Hidden: hidden},
 		text("repository-file", "", "JETSAM_REPOSITORY_FILE", "", "`FILE` that holds the location"),
 		text("password-file", "p", "JETSAM_PASSWORD_FILE", "", "`FILE` that holds the repository's password"),

@@ -90,7 +90,7 @@ func (r *forgotReport) text(o *output) {
 	}
 	kept := ""
 	if !r.named {
-		kept = fmt.Sprintf(", %d kept", r.Kept)
+		kept = fmt.Sprintf(", %s kept", formatCount(r.Kept))
 	}
 	o.printf("%s %sforgotten%s\n", plural(r.Forgotten, "snapshot"), would, kept)
 }
@@ -344,7 +344,6 @@ func (plan *forgetPlan) settle() {
 func (p *program) runForget(ctx context.Context, r *repo.Repo, plan *forgetPlan) error {
 	if len(plan.reports) == 0 {
 		p.out.note("no snapshots")
-		return nil
 	}
 	var err error
 	sum := &forgotReport{MessageType: "forgotten", DryRun: plan.dry, Kept: plan.kept, Forgotten: len(plan.forget), named: plan.isNamed}
@@ -360,7 +359,7 @@ func (p *program) runForget(ctx context.Context, r *repo.Repo, plan *forgetPlan)
 		}
 		p.out.print(report)
 	}
-	if !p.out.json {
+	if !p.out.json && len(plan.reports) > 0 {
 		p.out.printf("\n")
 	}
 	p.out.print(sum)

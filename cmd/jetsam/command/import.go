@@ -171,7 +171,7 @@ func (p *program) planImport(dumps []*backup.Dump) error {
 	case len(dumps):
 		return errors.New("none of the directories can be imported; the warnings above say why")
 	}
-	return &partialError{fmt.Sprintf("%d of %d directories would not be imported: %s\nthe warnings above say why", len(failed), len(dumps), strings.Join(failed, ", "))}
+	return &partialError{fmt.Sprintf("%s directories would not be imported: %s\nthe warnings above say why", share(len(failed), len(dumps)), strings.Join(failed, ", "))}
 }
 
 // runImport imports dumps as one snapshot. source is the ID of the snapshot that they come from; empty: they are directories. As of backup.Import, there
@@ -202,8 +202,8 @@ func (p *program) runImport(ctx context.Context, r *repo.Repo, dumps []*backup.D
 	if len(failed) == 0 {
 		return res, nil
 	}
-	return res, &partialError{fmt.Sprintf("snapshot %s was saved, but %d of %d directories are not in it, or not whole: %s\nthe warnings above say why",
-		res.ID.Short(), len(failed), len(dumps), strings.Join(failed, ", "))}
+	return res, &partialError{fmt.Sprintf("snapshot %s was saved, but %s directories are not in it, or not whole: %s\nthe warnings above say why",
+		res.ID.Short(), share(len(failed), len(dumps)), strings.Join(failed, ", "))}
 }
 
 // tellImported tells of each directory that is not in the snapshot, or not whole.

@@ -203,5 +203,5 @@ func (i *sourceImport) end(chosen int) error {
 	if i.saved+i.passed == 0 {
 		return fmt.Errorf("none of %s was imported; the first: %w", plural(chosen, "snapshot"), i.failed[0])
 	}
-	return &partialError{fmt.Sprintf("%d of %s were not imported, or not whole\nthe warnings above say why", len(i.failed), plural(chosen, "snapshot"))}
+	return &partialError{fmt.Sprintf("%s of %s were not imported, or not whole\nthe warnings above say why", formatCount(len(i.failed)), plural(chosen, "snapshot"))}
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -28,7 +29,7 @@ type measurement struct {
 }
 
 func newMeasurement(c *cli.Context, now time.Time) *measurement {
-	m := &measurement{file: c.String("metrics-file"), push: c.String("metrics-push"), job: c.String("metrics-job"), command: commandName(c), began: now}
+	m := &measurement{file: c.String("metrics-file"), push: c.String("metrics-push"), job: cmp.Or(c.String("metrics-job"), programName), command: commandName(c), began: now}
 	if m.file == "" && m.push == "" {
 		return nil
 	}

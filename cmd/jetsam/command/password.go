@@ -3,11 +3,13 @@ package command
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -17,6 +19,9 @@ import (
 
 // maxPassword bounds what is read as a password, in bytes.
 const maxPassword = 64 << 10
+
+// passwordGrace is how long a command that was interrupted, or has ended, may hold its output open.
+const passwordGrace = time.Second
 
 // passwordSource is where a password is to come from. At most one of the fields is set.
 type passwordSource struct {
@@ -154,9 +159,9 @@ func (p *program) passwordFromCommand(ctx context.Context, line string) ([]byte,
 	}
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	stdout := &limitedBuffer{limit: maxPassword + 1}
-	cmd.Env = withoutSecrets(os.Environ())
+	cmd.Env, cmd.WaitDelay = child.Environment(), passwordGrace // which programs of its own may hold up
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.sys.Stdin, stdout, p.sys.Stderr
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}

@@ -157,6 +157,10 @@ func (p *permutation) shortFlags(known options, args []string, group string) (us
 	return p.shortFlags(known, args, rest)
 }
 
+// mayBeEmpty are the flags of which an empty value says something: no tags, one group, no metrics though the environment wants them. Of
+// any other it is what a script makes of a variable that is not set, and taken for none it would mean another repository, server or account.
+var mayBeEmpty = []string{"set", "tag", "keep-tag", "group-by", "metrics-file", "metrics-push"}
+
 // take appends one flag, with its value from behind the "=" or from the next token.
 func (p *permutation) take(opt option, spelling, value string, hasValue bool, next []string) (used int, err error) {
 	used = 1
@@ -169,6 +173,9 @@ func (p *permutation) take(opt option, spelling, value string, hasValue bool, ne
 			return 0, usagef("flag %s needs a value, and what follows begins with a dash; if it is the value, write --%s=VALUE", spelling, opt.name)
 		}
 		hasValue = true
+	}
+	if opt.takesValue && value == "" && !slices.Contains(mayBeEmpty, opt.name) {
+		return 0, usagef("flag %s has an empty value; give it another, or leave the flag away", spelling)
 	}
 	p.given = append(p.given, opt.name)
 	if !hasValue {

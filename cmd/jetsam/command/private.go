@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
 
 	"jetsam/jetstream"
 )
@@ -42,15 +40,4 @@ func (p *program) warnOfCredentials(o jetstream.Config) {
 func isCredential(name string) bool {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	return filepath.IsAbs(dir) && filepath.Dir(filepath.Clean(name)) == filepath.Clean(dir)
-}
-
-// secretVariables can hold a secret: a password, or a token where there is a user's name.
-var secretVariables = []string{"JETSAM_PASSWORD", "JETSAM_FROM_PASSWORD", "NATS_PASSWORD", "NATS_USER"}
-
-// withoutSecrets is the environment of a command that is run: whoever may look at it there learns no secret of ours.
-func withoutSecrets(environment []string) []string {
-	return slices.DeleteFunc(slices.Clone(environment), func(variable string) bool {
-		name, value, _ := strings.Cut(variable, "=")
-		return slices.Contains(secretVariables, name) || name == "NATS_URL" && strings.Contains(value, "@")
-	})
 }

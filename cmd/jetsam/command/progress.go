@@ -196,7 +196,7 @@ func (pr *progress) sentence(s status) string {
 		running = append(running, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Stage, r.Name, percent(r.Fraction))))
 	}
 	if more := len(s.Running) - len(running); more > 0 {
-		running = append(running, fmt.Sprintf("%d more", more))
+		running = append(running, formatCount(more)+" more")
 	}
 	text := fmt.Sprintf("%s: %s of %s %ss", percent(s.Fraction), formatCount(s.Done), formatCount(s.Total), pr.noun)
 	if s.Bytes > 0 && s.Seconds > 0 {

@@ -91,7 +91,7 @@ func (r *prunePlanReport) text(o *output) {
 		o.printf("%s of unused data stay in packs that hold used data too\n", formatSize(r.Left))
 	}
 	if r.Replaced > 0 {
-		o.printf("%d of %s are replaced\n", r.Replaced, plural(r.IndexFiles, "index file"))
+		o.printf("%s of %s are replaced\n", formatCount(r.Replaced), plural(r.IndexFiles, "index file"))
 	}
 	switch {
 	case r.nothing && r.Later.Count == 0:

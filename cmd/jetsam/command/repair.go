@@ -298,7 +298,7 @@ func (p *program) printMendedStream(s streamlog.MendedStream) {
 }
 
 func (r *mendReport) text(o *output) {
-	o.printf("looked at %s, of which %d miss something or cannot be read\n", plural(r.Snapshots, "snapshot"), r.Damaged)
+	o.printf("looked at %s, of which %s miss something or cannot be read\n", plural(r.Snapshots, "snapshot"), formatCount(r.Damaged))
 	if r.DryRun && r.Damaged > 0 {
 		o.printf("this was a dry run: nothing was changed\n")
 	}

@@ -214,9 +214,9 @@ func (r repairedPackReport) text(o *output) {
 		o.printf("  left as it is: %s\n", r.Left)
 		return
 	case r.Saved+r.Lost < r.Blobs:
-		o.printf("  %s, of which %d can be read here, and %d are elsewhere\n", plural(r.Blobs, "blob"), r.Saved, r.Blobs-r.Saved-r.Lost)
+		o.printf("  %s, of which %s can be read here, and %s are elsewhere\n", plural(r.Blobs, "blob"), formatCount(r.Saved), formatCount(r.Blobs-r.Saved-r.Lost))
 	default:
-		o.printf("  %s, of which %d can be read\n", plural(r.Blobs, "blob"), r.Saved)
+		o.printf("  %s, of which %s can be read\n", plural(r.Blobs, "blob"), formatCount(r.Saved))
 	}
 	if r.Lost > 0 {
 		o.printf("  %s lost\n", plural(r.Lost, "blob"))
@@ -236,6 +236,6 @@ func (r *packsRepairReport) text(o *output) {
 	case r.DryRun:
 		o.printf("%s damaged; this was a dry run: nothing was changed\n", plural(r.Packs, "pack"))
 	default:
-		o.printf("%s repaired: %s saved, %d lost\n", plural(r.Packs-r.Left, "pack"), plural(r.Saved, "blob"), r.Lost)
+		o.printf("%s repaired: %s saved, %s lost\n", plural(r.Packs-r.Left, "pack"), plural(r.Saved, "blob"), formatCount(r.Lost))
 	}
 }

@@ -422,10 +422,10 @@ func notCaptured(plan *restore.Plan, where string) error {
 		names[i] = f.Name
 	}
 	if plan.AsOf() {
-		return &partialError{fmt.Sprintf("%d of %d chosen streams are not restored, because no snapshot captured them by then: %s", len(names), len(names)+len(plan.Streams), strings.Join(names, ", "))}
+		return &partialError{fmt.Sprintf("%s chosen streams are not restored, because no snapshot captured them by then: %s", share(len(names), len(names)+len(plan.Streams)), strings.Join(names, ", "))}
 	}
-	return &partialError{fmt.Sprintf("%d of %d chosen streams are not in snapshot %s, because the backup could not read them: %s\n%s",
-		len(names), len(names)+len(plan.Streams), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
+	return &partialError{fmt.Sprintf("%s chosen streams are not in snapshot %s, because the backup could not read them: %s\n%s",
+		share(len(names), len(names)+len(plan.Streams)), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
 }
 
 // leftAlone is the error of a plan that does not touch what exists, where of some streams nobody knows that they are whole.
@@ -439,8 +439,8 @@ func leftAlone(plan *restore.Plan) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams exist, are not known to be whole, and are left alone: %s\nthe warnings above say why; `jetsam doctor --against %s` looks again",
-		len(names), len(plan.Streams), strings.Join(names, ", "), plan.Snapshot.ID().Short())}
+	return &partialError{fmt.Sprintf("%s streams exist, are not known to be whole, and are left alone: %s\nthe warnings above say why; `jetsam doctor --against %s` looks again",
+		share(len(names), len(plan.Streams)), strings.Join(names, ", "), plan.Snapshot.ID().Short())}
 }
 
 // plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
@@ -459,7 +459,7 @@ func plannedDamage(plan *restore.Plan, where string, d deed) error {
 		}
 		return cmp.Or(leftAlone(plan), plannedSalvage(plan, d))
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams cannot be %s: %s: %v", len(damaged), len(plan.Streams), d.done, strings.Join(damaged, ", "), why)}
+	return &partialError{fmt.Sprintf("%s streams cannot be %s: %s: %v", share(len(damaged), len(plan.Streams)), d.done, strings.Join(damaged, ", "), why)}
 }
 
 // conflictsError is a *restore.ConflictError of several conflicts, in two lines.
@@ -575,12 +575,12 @@ func partialRestore(plan *restore.Plan, res *restore.Result, failed []restore.St
 		return cmp.Or(leftAlone(plan), salvagedRestore(res, d))
 	}
 	if len(failed) == len(res.Streams) {
-		return fmt.Errorf("none of %d streams was %s; the first: %w", len(failed), d.done, failed[0].Err)
+		return fmt.Errorf("none of %s streams was %s; the first: %w", formatCount(len(failed)), d.done, failed[0].Err)
 	}
 	names := make([]string, len(failed))
 	for i, s := range failed {
 		names[i] = s.Name
 	}
-	return &partialError{fmt.Sprintf("%d of %d streams were not %s: %s\nthe warnings above say why%s",
-		len(failed), len(res.Streams), d.done, strings.Join(names, ", "), d.left)}
+	return &partialError{fmt.Sprintf("%s streams were not %s: %s\nthe warnings above say why%s",
+		share(len(failed), len(res.Streams)), d.done, strings.Join(names, ", "), d.left)}
 }

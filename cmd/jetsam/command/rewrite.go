@@ -64,7 +64,7 @@ func (r *rewriteReport) text(o *output) {
 	if r.DryRun {
 		verb = "would be rewritten"
 	}
-	o.printf("%d of %s %s\n", r.Rewritten, plural(r.Snapshots, "snapshot"), verb)
+	o.printf("%s of %s %s\n", formatCount(r.Rewritten), plural(r.Snapshots, "snapshot"), verb)
 }
 
 func (p *program) rewriteCommand() *cli.Command {
@@ -277,7 +277,7 @@ func (p *program) tellRewritten(sum *rewriteReport, done []repo.SnapshotRewrite,
 	case sum.Failed > 0 && sum.Rewritten == 0:
 		return fmt.Errorf("nothing was rewritten: %w", done[slices.IndexFunc(done, func(s repo.SnapshotRewrite) bool { return s.Err != nil })].Err)
 	case sum.Failed > 0:
-		return &partialError{fmt.Sprintf("of %d snapshots that should be rewritten, %d failed; the warnings above say why", sum.Rewritten+sum.Failed, sum.Failed)}
+		return &partialError{fmt.Sprintf("of %s that should be rewritten, %s failed; the warnings above say why", plural(sum.Rewritten+sum.Failed, "snapshot"), formatCount(sum.Failed))}
 	case !held:
 		return fmt.Errorf("none of the chosen snapshots holds a stream %s", sum.Name)
 	}

@@ -18,6 +18,9 @@ func formatCount[N int | int64 | uint64](n N) string {
 	return digits
 }
 
+// share writes "7 of 1,234".
+func share(part, whole int) string { return formatCount(part) + " of " + formatCount(whole) }
+
 // plural writes "1 stream", "2 streams".
 func plural[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {

@@ -79,7 +79,10 @@ func (r *drillReport) text(o *output) {
 	if slices.ContainsFunc(r.streams, func(s drilledReport) bool { return s.Sampled }) {
 		verdict = "what was sampled is what the snapshot says"
 	}
-	if !r.Equal {
+	switch {
+	case r.Failed == 0 && r.Streams == 0:
+		verdict = "nothing was chosen, and nothing is known"
+	case !r.Equal:
 		verdict = fmt.Sprintf("%s not what the snapshot says", plural(r.Failed, "stream"))
 	}
 	o.printf("restored %s of snapshot %s, %s messages, %s, into an empty server in %s (%s/s); compared every message and consumer in %s: %s\n",
@@ -202,7 +205,7 @@ func (p *program) drilled(plan *restore.Plan, res *restore.Result, restoring, co
 	}
 	p.out.print(r)
 	if len(res.Failed()) > 0 {
-		return &damageError{fmt.Sprintf("%d of %d streams are not what the snapshot says; the first is %s, and the warnings above say why", r.Failed, len(r.streams), first)}
+		return &damageError{fmt.Sprintf("%s streams are not what the snapshot says; the first is %s, and the warnings above say why", share(r.Failed, len(r.streams)), first)}
 	}
 	return notCaptured(plan, "")
 }
