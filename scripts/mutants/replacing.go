@@ -209,8 +209,8 @@ func replacing() []mutant {
 		{
 			promise: "what is missing in a drill was not taken",
 			file:    "restore/verify.go",
-			old:     "ours && !v.p.Options.Target.Alone &&",
-			new:     "ours &&",
+			old:     "case v.p.Options.Target.Alone:",
+			new:     "case false:",
 			pkg:     inTests, run: "^TestAloneBearsNothing$",
 		},
 		{
