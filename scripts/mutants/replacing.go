@@ -97,8 +97,8 @@ func replacing() []mutant {
 		{
 			promise: "a stream that another run replaces right now is not touched",
 			file:    "restore/replace.go",
-			old:     "	if run == \"\" || !p.atWork(ctx, run) {",
-			new:     "	if run != \"\" || !p.atWork(ctx, run) {",
+			old:     "run != \"\" && p.atWork(ctx, run) {",
+			new:     "run != \"\" && !p.atWork(ctx, run) {",
 			pkg:     inTests, run: "^TestReplaceAtOnce$",
 		},
 		{
@@ -233,6 +233,13 @@ func replacing() []mutant {
 			old:     "	if len(res.Failed()) > 0 {",
 			new:     "	if false {",
 			pkg:     "./cmd/jetsam", run: "^TestScripts$/^verify$",
+		},
+		{
+			promise: "a stream that another run is replacing is not opened by an update",
+			file:    "restore/preflight.go",
+			old:     "s.checkUpdate(p.Options, time.Now())\n\t\tp.checkReplaced(ctx, s)",
+			new:     "s.checkUpdate(p.Options, time.Now())",
+			pkg:     inTests, run: "^TestReplaceAtOnce$",
 		},
 	}
 }
