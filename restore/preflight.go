@@ -48,7 +48,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 		}
 		taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
 	}
-	p.checkLimits(account)
+	p.checkLimits(account, existing)
 	return p.conflicts()
 }
 

@@ -223,8 +223,8 @@ func replacing() []mutant {
 		{
 			promise: "what is replaced makes room only where it is kept as what replaces it",
 			file:    "restore/limits.go",
-			old:     "			room = 0\n",
-			new:     "			room += 0\n",
+			old:     "max(1, is.Replicas) == max(1, s.config.Replicas) {",
+			new:     "true {",
 			pkg:     inRestore, run: "^TestReplaceNeedsRoom$",
 		},
 		{
