@@ -74,7 +74,7 @@ func (v *verification) notes() (out []string) {
 		out = append(out, fmt.Sprintf("when it was read back, %d of its consumers had moved on, and were not compared", n))
 	}
 	if n := len(v.made); n > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, it had %d consumers that were not restored", n))
+		out = append(out, "when it was read back, it had "+count(uint64(n), "consumer that was not restored", "consumers that were not restored"))
 	}
 	if v.taken > 0 {
 		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %d messages, which were not compared", v.taken))

@@ -127,7 +127,7 @@ func TestConsumersMadeSince(t *testing.T) {
 	must(t, p.Compare(t.Context(), res))
 	s := res.Streams[0]
 	notes := strings.Join(s.Notes, "; ")
-	if s.Err != nil || !s.Verified || !strings.Contains(notes, "it had 1 consumers that were not restored") || !strings.Contains(notes, "taken 1 messages") {
+	if s.Err != nil || !s.Verified || !strings.Contains(notes, "it had 1 consumer that was not restored") || !strings.Contains(notes, "taken 1 messages") {
 		t.Errorf("error %v, notes %q", s.Err, notes)
 	}
 }
