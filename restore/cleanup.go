@@ -79,7 +79,7 @@ func (t *transfer) cleanUp(ctx context.Context, left jetstream.Left) (gone bool,
 		return true, "somebody else created a stream of that name meanwhile; it was not touched"
 	}
 	if t.isMarked {
-		return t.cleanUpMarked(ctx)
+		return t.cleanUpOwn(ctx)
 	}
 	if t.plan.older && left != jetstream.LeftComplete {
 		return t.lookForOlder(ctx)
@@ -88,7 +88,7 @@ func (t *transfer) cleanUp(ctx context.Context, left jetstream.Left) (gone bool,
 	case jetstream.LeftComplete:
 		return false, "the server has the whole stream, but it was not compared with the snapshot; it was not removed"
 	case jetstream.LeftUnfinished:
-		return t.remove(ctx)
+		return t.cleanUpOwn(ctx)
 	}
 	return false, fmt.Sprintf("an unfinished stream may be left on the server, which does not say whose it is: look at it with `nats stream info %s`, and delete it before you restore it again", t.s.Name)
 }
@@ -105,15 +105,18 @@ func (t *transfer) lookForOlder(ctx context.Context) (gone bool, remains string)
 	return false, fmt.Sprintf("a stream of that name with %d messages is on the server, which does not say whose it is; it was not touched: delete it if it is of no use before you restore it again", info.Messages)
 }
 
-// cleanUpMarked looks whose the stream is that the server has. It waits for a server that is away.
-func (t *transfer) cleanUpMarked(ctx context.Context) (gone bool, remains string) {
+// cleanUpOwn removes this run's unfinished stream, unless messages came into it. Where it is marked, that tells whose the stream is that the server has.
+// It waits for a server that is away.
+func (t *transfer) cleanUpOwn(ctx context.Context) (gone bool, remains string) {
 	info, err := t.look(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return true, "nothing of it is left on the server"
+	case err != nil && !t.isMarked:
+		return false, fmt.Sprintf("an unfinished stream is left on the server, which cannot be asked (%v): delete stream %s by hand before you restore it again", err, t.s.Name)
 	case err != nil:
 		return false, fmt.Sprintf("an unfinished stream may be left on the server, which cannot be asked (%v): the same restore again recognises it and removes it", err)
-	case !isOf(info, t.plan.run):
+	case t.isMarked && !isOf(info, t.plan.run):
 		return true, "a stream of that name is there that this restore did not make; it was not touched"
 	case usedSince(info):
 		return false, fmt.Sprintf("an unfinished stream of %d messages is left on the server, into which messages came meanwhile: save those if they matter, "+

@@ -23,10 +23,18 @@ type addition struct {
 
 // checkConsumersOnly finds out which consumers the server's stream can get, and where each begins.
 func (p *Plan) checkConsumersOnly(ctx context.Context, s *StreamPlan) error {
-	if len(s.head.Consumers) == 0 {
-		s.Nothing = "it has no consumers in the snapshot"
+	if s.headErr != nil {
+		s.Damage = fmt.Errorf("stream %s: nothing is whole of its consumers, an earlier snapshot may have them: the head: %w", s.Source, s.headErr)
 		return nil
 	}
+	if len(s.head.Consumers) == 0 {
+		s.Nothing = "it has no consumers in the snapshot"
+		if failed := s.log.held.Document.Jetsam.Failed; len(failed) > 0 {
+			s.Nothing = fmt.Sprintf("its consumer %s is not in the snapshot, because no server said how it stood: %s", failed[0].Name, failed[0].Error)
+		}
+		return nil
+	}
+	s.tellUncaptured()
 	if err := p.checkSameStream(ctx, s); err != nil {
 		return err
 	}

@@ -75,6 +75,9 @@ func (p *Plan) judge(ctx context.Context, s *StreamPlan, info *jetstream.StreamI
 	switch strangers := s.strangers(consumers); {
 	case left.Whole:
 		s.warning("a restore of this snapshot that began on %s brought all of it, but did not end: it will be compared and ended", since)
+		if len(strangers) > 0 {
+			s.warning("it has consumers that this restore does not bring, and they stay: %s", strings.Join(strangers, ", "))
+		}
 	case usedSince(info):
 		s.conflict("save what came if it matters, then delete the stream and restore again",
 			"an unfinished restore of %s left it incomplete, with %d messages, and messages came into it since", since, info.Messages)

@@ -223,7 +223,11 @@ func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[
 	bases = map[string]*snapshot.Snapshot{}
 	there := map[string]bool{}                // streams that were there; false: not captured by then, as far as was looked
 	failed := map[string]*snapshot.Snapshot{} // the newest in which a stream could not be read
-	settled := false                          // a snapshot of the whole account was seen: older ones say nothing of which streams there were
+	var whole []*streamlog.Account            // of the snapshots of the whole account that were seen
+	gone := func(name string) bool {          // one of these neither has it nor excludes it: older ones do not say that it was there
+		_, found := there[name]
+		return !found && slices.ContainsFunc(whole, func(a *streamlog.Account) bool { return !a.Excludes(name) })
+	}
 	for _, sn := range m.before {
 		a, err := m.account(ctx, sn)
 		if err != nil {
@@ -233,24 +237,28 @@ func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[
 			continue
 		}
 		for _, c := range a.Captured {
-			seen, found := there[c.Name]
-			if seen || !found && settled && !slices.Contains(sel.Names, c.Name) {
+			deleted := gone(c.Name)
+			if there[c.Name] || deleted && !slices.Contains(sel.Names, c.Name) {
 				continue
 			}
 			if there[c.Name] = !c.Captured.After(m.at); there[c.Name] {
 				bases[c.Name] = sn
-				if settled && !found {
+				if deleted {
 					m.warnings = append(m.warnings, fmt.Sprintf("stream %s is in no newer snapshot than %s of %s by then, though there are some of the whole account: it may have been deleted",
 						c.Name, sn.ID().Short(), when(sn.Time)))
 				}
 			}
 		}
 		for _, f := range a.Failed {
-			if _, found := there[f.Name]; !found && !settled {
+			if _, found := there[f.Name]; !found && !gone(f.Name) {
 				there[f.Name], failed[f.Name] = false, sn
 			}
 		}
-		if settled = settled || wasToHoldAll(sn) && len(a.Excluded) == 0; settled && complete(there, sel.Names) {
+		if wasToHoldAll(sn) {
+			whole = append(whole, a)
+		}
+		settled := slices.ContainsFunc(whole, func(a *streamlog.Account) bool { return len(a.Excluded) == 0 })
+		if settled && complete(there, sel.Names) {
 			break
 		}
 	}

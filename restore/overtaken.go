@@ -79,6 +79,7 @@ func (s *StreamPlan) widen(later *log) error {
 		"max_msgs":             {s.config.MaxMessages, is.MaxMessages},
 		"max_bytes":            {s.config.MaxBytes, is.MaxBytes},
 		"max_msgs_per_subject": {s.config.MaxMessagesOfSubject, is.MaxMessagesOfSubject},
+		"max_msg_size":         {s.config.MaxMessageSize, is.MaxMessageSize},
 	} {
 		if limit.was > 0 && (limit.is <= 0 || limit.is > limit.was) {
 			changes[field] = limit.is

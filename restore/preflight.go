@@ -48,7 +48,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 		}
 		taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
 	}
-	p.checkLimits(account)
+	p.checkLimits(account, existing)
 	return p.conflicts()
 }
 
@@ -81,6 +81,7 @@ func (p *Plan) check(ctx context.Context, s *StreamPlan, taken []claim) error {
 		return p.checkConsumersOnly(ctx, s)
 	case Update:
 		s.checkUpdate(p.Options, time.Now())
+		p.checkReplaced(ctx, s)
 	case Create, Replace:
 		s.checkMessages(p.conn.Server())
 		p.warn(s, time.Now())
@@ -256,6 +257,11 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 			s.warning("what was captured of it is torn: %s", c.Torn)
 		}
 	}
+	s.tellUncaptured()
+}
+
+// tellUncaptured names the consumers that the backup could not read.
+func (s *StreamPlan) tellUncaptured() {
 	for _, f := range s.log.held.Document.Jetsam.Failed {
 		s.warning("its consumer %s is not in the snapshot, because no server said how it stood: %s", f.Name, f.Error)
 	}

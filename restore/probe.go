@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,11 +42,12 @@ func (p *Plan) probe(ctx context.Context, s *StreamPlan) error {
 }
 
 // readStretches reads those of the stream's stretches that which says, unless they are lost or were read before. What cannot be read is
-// lost from then on, and what turns out to have nothing that is wanted is left out. The error is ctx's.
+// lost from then on, and what turns out to have nothing that is wanted is left out. The error is ctx's, or that of a storage which gives nothing at all.
 func (p *Plan) readStretches(ctx context.Context, s *StreamPlan, which func(*stretch) bool) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	f := &outflow{plan: p, s: s}
+	var away atomic.Bool // something could not be read, and it is not known to be damaged
 	for i := range s.stretches {
 		x := &s.stretches[i]
 		if x.lost() || x.probed || !which(x) {
@@ -60,12 +62,18 @@ func (p *Plan) readStretches(ctx context.Context, s *StreamPlan, which func(*str
 			}
 			if err != nil {
 				x.lose(err)
+				away.CompareAndSwap(false, !errors.Is(err, repo.ErrCorrupt))
 			}
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
+	}
+	if away.Load() {
+		if _, err := p.rd.Presence(ctx); err != nil {
+			return err // what a storage that is away does not give is not lost
+		}
 	}
 	s.stretches = slices.DeleteFunc(s.stretches, func(x stretch) bool { return x.ids == nil && !x.lost() })
 	return nil

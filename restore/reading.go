@@ -121,8 +121,11 @@ func (r *Reading) Last(ctx context.Context, subject string) (*archive.Message, e
 	return nil, nil
 }
 
-// lossAt is why a stretch cannot be read: it names the messages that are lost with it.
+// lossAt is why a stretch cannot be read: it names the messages that are lost with it. What a storage does not give just now is not lost.
 func (s *StreamPlan) lossAt(x *stretch, err error) error {
+	if !errors.Is(err, repo.ErrCorrupt) {
+		return fmt.Errorf("messages %d to %d cannot be read: %w", x.First, x.Last, err)
+	}
 	l := x.Loss
 	l.Reason = err
 	return &DamageError{Lost: []Loss{l}, Total: s.total} // what else is lost is not known

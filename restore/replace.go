@@ -75,12 +75,15 @@ func (p *Plan) checkClosable(ctx context.Context, s *StreamPlan) error {
 	if err != nil {
 		return err
 	}
-	run := closedBy(s.live.StreamSettings)
-	if run == "" || !p.atWork(ctx, run) {
-		return nil
-	}
-	s.conflict("wait until that has ended, and look at what it says", "another run of jetsam is replacing it right now")
+	p.checkReplaced(ctx, s)
 	return nil
+}
+
+// checkReplaced finds out whether another run is replacing the server's stream.
+func (p *Plan) checkReplaced(ctx context.Context, s *StreamPlan) {
+	if run := closedBy(s.live.StreamSettings); run != "" && p.atWork(ctx, run) {
+		s.conflict("wait until that has ended, and look at what it says", "another run of jetsam is replacing it right now")
+	}
 }
 
 // atWork says whether that run answers that it is. Who may not ask, or asks for what is no run, is not answered.

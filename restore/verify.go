@@ -48,6 +48,7 @@ type verification struct {
 	s       *StreamPlan
 	diff    *DifferenceError
 	ahead   map[string]bool // consumers that have moved on since
+	made    map[string]bool // consumers that somebody has made since
 	takers  bool            // these may have taken messages out of the stream
 	taken   uint64          // messages that are gone, where that may be
 	digest  hash.Hash       // of what was compared
@@ -57,7 +58,7 @@ type verification struct {
 // verify reads the restored stream back and compares every message and consumer, and the configuration. What clients have done to it since is
 // in the notes.
 func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err error) {
-	v := &verification{p: p, s: s, diff: &DifferenceError{}, ahead: map[string]bool{}, digest: sha256.New()}
+	v := &verification{p: p, s: s, diff: &DifferenceError{}, ahead: map[string]bool{}, made: map[string]bool{}, digest: sha256.New()}
 	if err := v.readBack(ctx); err != nil {
 		return nil, &IncompleteError{Stream: s.Name, Cause: fmt.Errorf("read back: %w", err), Remains: "the stream is on the server, restored but not verified"}
 	}
@@ -71,6 +72,9 @@ func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err e
 func (v *verification) notes() (out []string) {
 	if n := len(v.ahead); n > 0 {
 		out = append(out, fmt.Sprintf("when it was read back, %d of its consumers had moved on, and were not compared", n))
+	}
+	if n := len(v.made); n > 0 {
+		out = append(out, "when it was read back, it had "+count(uint64(n), "consumer that was not restored", "consumers that were not restored"))
 	}
 	if v.taken > 0 {
 		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %d messages, which were not compared", v.taken))
@@ -103,19 +107,26 @@ func (v *verification) readBack(ctx context.Context) error {
 	return v.compareMessages(want, in.Next)
 }
 
-// compareConsumers compares the consumers, but for those that have moved on.
+// compareConsumers compares the consumers, but for those that have moved on, and those that somebody has made.
 func (v *verification) compareConsumers(found []archive.Consumer) {
 	sent := make(map[string]json.RawMessage, len(v.s.head.Consumers))
 	for _, c := range v.s.head.Consumers {
 		sent[c.Name] = c.JSON
 	}
+	inUse := false
 	for _, c := range found {
-		if was, ours := sent[c.Name]; ours && !v.p.Options.Target.Alone && !bytes.Equal(was, c.JSON) && movedOn(was, c.JSON) {
-			v.ahead[c.Name] = true
+		switch was, ours := sent[c.Name]; {
+		case v.p.Options.Target.Alone:
+		case !ours:
+			v.made[c.Name] = true
+			state, err := archive.ParseConsumer(c.JSON)
+			inUse = inUse || err == nil && state.Delivered.Stream > 0
+		case !bytes.Equal(was, c.JSON) && movedOn(was, c.JSON):
+			v.ahead[c.Name], inUse = true, true
 		}
 	}
-	v.takers = len(v.ahead) > 0 && v.s.keepsUntilAcknowledged()
-	want, got := without(v.s.head.Consumers, v.ahead), without(found, v.ahead)
+	v.takers = inUse && v.s.keepsUntilAcknowledged()
+	want, got := without(v.s.head.Consumers, v.ahead), without(without(found, v.ahead), v.made)
 	want = slices.DeleteFunc(want, func(c archive.Consumer) bool { return !has(got, c.Name) && isEphemeral(c) })
 	if v.s.Lost == nil {
 		compareConsumers(want, got, v.diff)

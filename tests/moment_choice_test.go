@@ -74,6 +74,33 @@ func TestAsOfSeveralJobs(t *testing.T) {
 	}
 }
 
+// TestAsOfDeletedStream restores as of a time by which a stream had been deleted, where each backup leaves other streams out: it does not come back.
+func TestAsOfDeletedStream(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	r, _ := newRepo(t, repo.Options{})
+	for _, name := range []string{"KEPT", "GONE", "TMP"} {
+		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name}})
+		src.publish(t, name, 10, text)
+	}
+	nightly := backup.Options{Selection: streamlog.Selection{All: true, Exclude: []string{"TMP*"}}}
+	backUp(t, src, r, backup.Options{Selection: streamlog.Selection{Names: []string{"TMP"}}})
+	backUp(t, src, r, nightly)
+	must(t, src.js.DeleteStream(t.Context(), "GONE"))
+	backUp(t, src, r, nightly)
+	at := now()
+	p, err := planAt(t, dst, r, restore.Options{Selection: allStreams, Cut: restore.Cut{At: at}})
+	must(t, err)
+	if got := told(p); strings.Contains(got, "GONE") || !strings.Contains(got, "KEPT has 10") || !strings.Contains(got, "TMP has 10") {
+		t.Error(got)
+	}
+	p, err = planAt(t, dst, r, restore.Options{Selection: only("GONE"), Cut: restore.Cut{At: at}})
+	must(t, err)
+	if got := told(p); !strings.Contains(got, "GONE has 10") || !strings.Contains(got, "it may have been deleted") {
+		t.Error(got)
+	}
+}
+
 // TestAsOfBesideOtherFiles restores as of a time from a repository in which restic keeps other files too.
 func TestAsOfBesideOtherFiles(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,6 +153,30 @@ func TestAsOfFates(t *testing.T) {
 			}
 			sameImage(t, want, got)
 		})
+	}
+}
+
+// TestAsOfLargerMessages restores as of a time by which messages had come that are larger than the stream let them be when it was backed up before.
+func TestAsOfLargerMessages(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	r, _ := newRepo(t, repo.Options{})
+	config := jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxMsgSize: 1100}
+	src.create(t, config)
+	src.publish(t, "s", 10, kib)
+	backUp(t, src, r, backUpOptions)
+	config.MaxMsgSize = 5000
+	_, err := src.js.UpdateStream(t.Context(), config)
+	must(t, err)
+	src.publish(t, "s", 1, func(int) []byte { return make([]byte, 4000) })
+	want := lookAt(t, src, "S")
+	at := now()
+	src.publish(t, "s", 1, kib)
+	backUp(t, src, r, backUpOptions)
+	p, _ := restoreAt(t, dst, r, allStreams, at)
+	sameImage(t, want, lookAt(t, dst, "S"))
+	if got := told(p); !strings.Contains(got, "max_msg_size of 1100 was raised") {
+		t.Error(got)
 	}
 }
 

@@ -444,6 +444,10 @@ func TestReplaceAtOnce(t *testing.T) {
 		if !errors.As(err, &conflict) || !strings.Contains(err.Error(), "another run of jetsam is replacing it right now") {
 			t.Errorf("error %v of a second run", err)
 		}
+		_, err = restore.NewPlan(t.Context(), rd, x.good, x.conn, restore.Options{Selection: allStreams, Existing: restore.UpdateExisting})
+		if !errors.As(err, &conflict) || !strings.Contains(err.Error(), "another run of jetsam is replacing it right now") {
+			t.Errorf("error %v of an update", err)
+		}
 		_, err = x.src.js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"mine"}})
 		must(t, err)
 		other = caughtUp(t, lookAt(t, x.src, "ORDERS"))

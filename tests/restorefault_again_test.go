@@ -107,6 +107,31 @@ func TestConsumerMadeAnewInMidRestore(t *testing.T) {
 	}
 }
 
+// TestConsumersMadeSince reads a stream back of which clients have made consumers since it was restored: that is told, and is no difference.
+func TestConsumersMadeSince(t *testing.T) {
+	t.Parallel()
+	src, dst := startServer(t, natsd.Options{}), startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "WORK", Subjects: []string{"work"}, Retention: jetstream.WorkQueuePolicy})
+	src.publish(t, "work", 20, text)
+	r, _ := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	p, err := plan(t, dst, r, restore.Options{Selection: allStreams})
+	must(t, err)
+	res, err := p.Run(t.Context())
+	must(t, err)
+	c, err := dst.js.CreateConsumer(t.Context(), "WORK", jetstream.ConsumerConfig{Durable: "new", AckPolicy: jetstream.AckExplicitPolicy})
+	must(t, err)
+	m, err := c.Next()
+	must(t, err)
+	must(t, m.DoubleAck(t.Context()))
+	must(t, p.Compare(t.Context(), res))
+	s := res.Streams[0]
+	notes := strings.Join(s.Notes, "; ")
+	if s.Err != nil || !s.Verified || !strings.Contains(notes, "it had 1 consumer that was not restored") || !strings.Contains(notes, "taken 1 messages") {
+		t.Errorf("error %v, notes %q", s.Err, notes)
+	}
+}
+
 // TestStreamsAreMadeOneByOne restores several streams at a time to a lone server, which has each before the next one begins.
 func TestStreamsAreMadeOneByOne(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/backup"
+	"jetsam/internal/natsd"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 
@@ -21,10 +22,17 @@ import (
 func startCluster(t *testing.T, first jetstream.StreamConfig) *source {
 	t.Helper()
 	servers := tagged(t, "", "", "")
+	createFirst(t, servers[0], first)
+	return servers[0]
+}
+
+// createFirst makes a stream when the cluster is ready for it.
+func createFirst(t *testing.T, s *source, first jetstream.StreamConfig) {
+	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		_, err := servers[0].js.CreateStream(t.Context(), first)
+		_, err := s.js.CreateStream(t.Context(), first)
 		if err == nil {
-			return servers[0]
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
@@ -36,6 +44,28 @@ func startCluster(t *testing.T, first jetstream.StreamConfig) *source {
 func restored(im image) image {
 	im.State = nil
 	return im
+}
+
+// TestClusterRoom restores into an account whose limit counts every replica: there is room for one of a stream, and none for three.
+func TestClusterRoom(t *testing.T) {
+	if !proof() {
+		t.Skip("elections take seconds")
+	}
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}})
+	src.publish(t, "orders", 5000, func(int) []byte { return make([]byte, 1000) })
+	_, dir := newRepo(t, repo.Options{})
+	(command{repo: dir, env: []string{"NATS_URL=" + src.URL()}}).run(t, 0, "backup", "--all")
+	limited := "accounts { X { jetstream { max_file: 10MB }, users [ { user: u, password: p } ] } }\nno_auth_user: u"
+	dst := together(t, limited, limited, limited)[0]
+	createFirst(t, dst, jetstream.StreamConfig{Name: "FIRST", Subjects: []string{"first"}, Replicas: 3})
+	c := command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}
+	out := c.run(t, 22, "restore", "--replicas", "3")
+	if !strings.Contains(out, "counted in 3 replicas") || !strings.Contains(out, "nothing was changed") {
+		t.Error(out)
+	}
+	t.Log(c.run(t, 0, "restore", "--verify"))
 }
 
 // TestRestoreIntoCluster restores a replicated stream into the cluster it came from: over nothing, and over what an unfinished restore left.

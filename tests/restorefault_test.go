@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -376,6 +378,130 @@ func TestRestoreRefusedByLimits(t *testing.T) {
 				t.Errorf("stream %s: %v", c.stream, err)
 			}
 		})
+	}
+}
+
+// TestRestoreRefusedByReservations wants a plan refused whose streams an account has no room for together, by what their max_bytes sets aside: a
+// server would take the first and refuse the second, or the stream that shall take the place of a deleted one.
+func TestRestoreRefusedByReservations(t *testing.T) {
+	t.Parallel()
+	limited := natsd.Options{Config: `accounts { X { jetstream { max_file: 100MB }, users [ { user: u, password: p } ] } }
+		no_auth_user: u`}
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "A", Subjects: []string{"a"}, MaxBytes: 60 << 20})
+	src.create(t, jetstream.StreamConfig{Name: "B", Subjects: []string{"b"}, MaxBytes: 50 << 20})
+	src.publish(t, "a", 3, text)
+	src.publish(t, "b", 3, text)
+	_, dir := newRepo(t, repo.Options{})
+	(command{repo: dir, env: []string{"NATS_URL=" + src.URL()}}).run(t, 0, "backup", "--all")
+
+	for _, c := range []struct {
+		name  string
+		there *jetstream.StreamConfig
+		args  []string
+		want  string
+	}{
+		{"two of the plan", nil, nil, "set aside by max_bytes of other streams, and this one needs"},
+		{"one that is there", &jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}, MaxBytes: 50 << 20}, []string{"latest", "A"}, "52428800 of them are set aside"},
+		{"in the place of a smaller one", &jetstream.StreamConfig{Name: "A", Subjects: []string{"a"}, MaxBytes: 30 << 20}, []string{"latest", "A", "--replace"}, "and of the copy that is made first"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dst := startServer(t, limited)
+			if c.there != nil {
+				dst.create(t, *c.there)
+			}
+			names := streamsOf(t, dst)
+			out := (command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}).run(t, 22, append([]string{"restore"}, c.args...)...)
+			t.Log(out)
+			if !strings.Contains(out, c.want) || !strings.Contains(out, "nothing was changed") {
+				t.Errorf("it does not say %q and that nothing was changed", c.want)
+			}
+			if now := streamsOf(t, dst); !slices.Equal(now, names) {
+				t.Errorf("streams %v, before %v", now, names)
+			}
+		})
+	}
+	dst := startServer(t, limited)
+	(command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}).run(t, 0, "restore", "latest", "A")
+}
+
+// TestNothingRestoredButSomeLeft restores two streams: of one nothing is taken, of the other everything, and it cannot be read back. The exit code and
+// the text tell of what is on the server.
+func TestNothingRestoredButSomeLeft(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	for _, name := range []string{"A", "B"} {
+		src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name}})
+		src.publish(t, name, 10, text)
+	}
+	_, dir := newRepo(t, repo.Options{})
+	(command{repo: dir, env: []string{"NATS_URL=" + src.URL()}}).run(t, 0, "backup", "--all")
+	dst := startServer(t, natsd.Options{Config: `authorization { users [
+		{ user: rs, password: p, permissions: { publish: { deny: ["$JS.API.STREAM.RESTORE.A", "$JS.API.STREAM.SNAPSHOT.B"] } } }
+	] }
+	no_auth_user: rs`})
+	out := (command{repo: dir, env: []string{"NATS_URL=" + dst.URL()}}).run(t, 23, "restore", "--verify")
+	t.Log(out)
+	if !strings.Contains(out, "none of 2 streams was restored") || !strings.Contains(out, "the stream is on the server, restored but not verified") || strings.Contains(out, "nothing was changed") {
+		t.Error("it does not tell of stream B")
+	}
+	if names := streamsOf(t, dst); !slices.Equal(names, []string{"B"}) {
+		t.Errorf("streams %v", names)
+	}
+}
+
+// TestCameMeanwhile fails a restore without a mark, into whose stream a message has come: it is not removed.
+func TestCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "HURT", Subjects: []string{"hurt"}})
+	random := rand.New(rand.NewPCG(3, 3))
+	src.publish(t, "hurt", 4000, func(int) []byte { return noise(random, 1000) })
+	r, dir := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	rd, err := r.LoadIndex(t.Context(), nil)
+	must(t, err)
+	at := locate(t, r, "HURT")
+	flip(t, dir, storage.File{Kind: storage.Pack, ID: at.Pack}, int64(at.Offset)+100)
+	dst := startServer(t, natsd.Options{Config: `
+		authorization { users [
+			{ user: admin, password: a }
+			{ user: rs, password: b, permissions: { publish: { deny: ["$JS.API.STREAM.UPDATE.>"] } } }
+		] }
+		no_auth_user: admin`})
+	for _, came := range []bool{false, true} {
+		var once sync.Once
+		var ended atomic.Bool
+		way := (&link{pass: func(subject string, body []byte) bool {
+			switch {
+			case isChunk(subject) && len(body) == 0:
+				ended.Store(true)
+			case ended.Load() && came && strings.HasPrefix(subject, "$JS.API.STREAM."):
+				once.Do(func() {
+					_, err := dst.js.Publish(t.Context(), "hurt", []byte("new"))
+					must(t, err)
+				})
+			}
+			return true
+		}}).open(t, dst.URL())
+		c, err := conn.Connect(t.Context(), conn.Config{Servers: strings.Replace(way.url(), "://", "://rs:b@", 1)})
+		must(t, err)
+		defer c.Close()
+		p, err := restore.NewPlan(t.Context(), rd, latest(t, r), c, restore.Options{Selection: only("HURT")})
+		must(t, err)
+		res, err := p.Run(t.Context())
+		must(t, err)
+		err = res.Streams[0].Err
+		t.Log(err)
+		_, gone := dst.js.Stream(t.Context(), "HURT")
+		switch {
+		case err == nil:
+			t.Error("it is said to be restored")
+		case !came && !errors.Is(gone, jetstream.ErrStreamNotFound):
+			t.Errorf("it is not removed: %v", gone)
+		case came && (gone != nil || !strings.Contains(err.Error(), "into which messages came meanwhile")):
+			t.Errorf("stream: %v, error %v", gone, err)
+		}
 	}
 }
 

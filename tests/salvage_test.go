@@ -2,9 +2,11 @@ package tests
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -511,6 +514,105 @@ func TestSalvagedConsumer(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d messages were delivered, %d wait", len(seen), len(want), info.NumAckPending)
 		}
+	}
+}
+
+// TestConsumersOfALostHead asks for nothing but consumers where it is lost how they stood: that is no success.
+func TestConsumersOfALostHead(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	st := src.create(t, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}})
+	_, err := st.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "billing", AckPolicy: jetstream.AckExplicitPolicy})
+	must(t, err)
+	src.publish(t, "orders", 10, text)
+	r, dir := newRepo(t, repo.Options{})
+	backUp(t, src, r, backup.Options{Selection: allStreams})
+	must(t, st.DeleteConsumer(t.Context(), "billing"))
+	p := admitted(t, dir, "latest")
+	p.rot(t, data(p.node(t, "ORDERS", "head.arc.s2").Content[0]))
+	c := command{repo: dir, env: []string{"NATS_URL=" + src.URL()}}
+	for _, args := range [][]string{{"--skip-damaged"}, {"--skip-damaged", "--dry-run"}, {}} {
+		out := c.run(t, 1, append([]string{"restore", "--consumers-only"}, args...)...)
+		t.Log(out)
+		if !strings.Contains(out, "the head: ") || strings.Contains(out, "no consumers in the snapshot") {
+			t.Errorf("%q: it does not say that they are lost", args)
+		}
+	}
+}
+
+// waning is storage that gives no more after so many reads of packs, or never gives one of them.
+type waning struct {
+	storage.Backend
+	left   atomic.Int64
+	broken storage.ID
+}
+
+var errAway = fmt.Errorf("%w: the cable is out", storage.ErrUnreachable)
+
+func (w *waning) Load(ctx context.Context, f storage.File, off int64, n int) ([]byte, error) {
+	if f.Kind == storage.Pack && (w.left.Add(-1) < 0 || f.ID == w.broken) {
+		return nil, errAway
+	}
+	return w.Backend.Load(ctx, f, off, n)
+}
+
+func (w *waning) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Info, error] {
+	if w.left.Load() < 0 {
+		return func(yield func(storage.Info, error) bool) { yield(storage.Info{}, errAway) }
+	}
+	return w.Backend.List(ctx, k)
+}
+
+// TestAwayIsNotLost restores from storage that goes away in the middle: what it does not give then is not lost, and nothing is restored without it.
+// Where it is only one pack that it never gives, that is a loss like another.
+func TestAwayIsNotLost(t *testing.T) {
+	t.Parallel()
+	src := startServer(t, natsd.Options{})
+	src.create(t, jetstream.StreamConfig{Name: "HURT", Subjects: []string{"hurt"}})
+	random := rand.New(rand.NewPCG(3, 3))
+	src.publish(t, "hurt", 8000, func(int) []byte { return noise(random, 1000) })
+	made, dir := newRepo(t, repo.Options{PackSize: 1 << 20})
+	backUp(t, src, made, backup.Options{Selection: allStreams})
+	local, err := local.Open(dir)
+	must(t, err)
+	t.Cleanup(func() { local.Close() })
+	dst := startServer(t, natsd.Options{})
+	for _, tt := range []struct {
+		name        string
+		skipDamaged bool
+		left        int64
+		broken      storage.ID
+	}{
+		{"while it is looked through", true, 3, storage.ID{}},
+		{"while it is sent", false, 3, storage.ID{}},
+		{"one pack", true, 1 << 30, locate(t, made, "HURT").Pack},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			be := &waning{Backend: local}
+			be.left.Store(1 << 30)
+			r, err := repo.Open(t.Context(), be, secret.New(password), repo.Options{})
+			must(t, err)
+			p, err := plan(t, dst, r, restore.Options{Selection: allStreams, SkipDamaged: tt.skipDamaged})
+			must(t, err)
+			be.left.Store(tt.left)
+			be.broken = tt.broken
+			res, err := p.Run(t.Context())
+			must(t, err)
+			s := res.Streams[0]
+			t.Log(s.Err, s.Lost)
+			if tt.broken != (storage.ID{}) {
+				if s.Err != nil || s.Lost == nil {
+					t.Errorf("error %v, lost %v", s.Err, s.Lost)
+				}
+				return
+			}
+			if !errors.Is(s.Err, storage.ErrUnreachable) || s.Lost != nil || strings.Contains(s.Err.Error(), "lost") {
+				t.Errorf("error %v, lost %v", s.Err, s.Lost)
+			}
+			if names := streamsOf(t, dst); len(names) > 0 {
+				t.Errorf("streams %v", names)
+			}
+		})
 	}
 }
 

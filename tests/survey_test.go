@@ -189,7 +189,17 @@ func TestSurvey(t *testing.T) {
 // tagged starts servers that are one, each with the tags given, and returns them when they have a leader.
 func tagged(t *testing.T, tags ...string) []*source {
 	t.Helper()
-	ports := testserver.FreePorts(t, len(tags))
+	var configs []string
+	for _, tag := range tags {
+		configs = append(configs, fmt.Sprintf("server_tags: [%s]", tag))
+	}
+	return together(t, configs...)
+}
+
+// together starts servers that are one, each with more of a configuration.
+func together(t *testing.T, configs ...string) []*source {
+	t.Helper()
+	ports := testserver.FreePorts(t, len(configs))
 	var routes []string
 	for _, port := range ports {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
@@ -198,7 +208,7 @@ func tagged(t *testing.T, tags ...string) []*source {
 	for i, port := range ports {
 		servers = append(servers, startServer(t, natsd.Options{
 			Name:   fmt.Sprintf("n%d", i),
-			Config: fmt.Sprintf("server_tags: [%s]\ncluster { name: C, listen: \"127.0.0.1:%d\", routes: [%s] }", tags[i], port, strings.Join(routes, ", ")),
+			Config: fmt.Sprintf("%s\ncluster { name: C, listen: \"127.0.0.1:%d\", routes: [%s] }", configs[i], port, strings.Join(routes, ", ")),
 		}))
 	}
 	return servers

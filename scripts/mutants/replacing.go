@@ -97,8 +97,8 @@ func replacing() []mutant {
 		{
 			promise: "a stream that another run replaces right now is not touched",
 			file:    "restore/replace.go",
-			old:     "	if run == \"\" || !p.atWork(ctx, run) {",
-			new:     "	if run != \"\" || !p.atWork(ctx, run) {",
+			old:     "run != \"\" && p.atWork(ctx, run) {",
+			new:     "run != \"\" && !p.atWork(ctx, run) {",
 			pkg:     inTests, run: "^TestReplaceAtOnce$",
 		},
 		{
@@ -209,8 +209,8 @@ func replacing() []mutant {
 		{
 			promise: "what is missing in a drill was not taken",
 			file:    "restore/verify.go",
-			old:     "ours && !v.p.Options.Target.Alone &&",
-			new:     "ours &&",
+			old:     "case v.p.Options.Target.Alone:",
+			new:     "case false:",
 			pkg:     inTests, run: "^TestAloneBearsNothing$",
 		},
 		{
@@ -223,8 +223,8 @@ func replacing() []mutant {
 		{
 			promise: "what is replaced makes room only where it is kept as what replaces it",
 			file:    "restore/limits.go",
-			old:     "			room = 0\n",
-			new:     "			room += 0\n",
+			old:     "max(1, is.Replicas) == max(1, s.config.Replicas) {",
+			new:     "true {",
 			pkg:     inRestore, run: "^TestReplaceNeedsRoom$",
 		},
 		{
@@ -233,6 +233,13 @@ func replacing() []mutant {
 			old:     "	if len(res.Failed()) > 0 {",
 			new:     "	if false {",
 			pkg:     "./cmd/jetsam", run: "^TestScripts$/^verify$",
+		},
+		{
+			promise: "a stream that another run is replacing is not opened by an update",
+			file:    "restore/preflight.go",
+			old:     "s.checkUpdate(p.Options, time.Now())\n\t\tp.checkReplaced(ctx, s)",
+			new:     "s.checkUpdate(p.Options, time.Now())",
+			pkg:     inTests, run: "^TestReplaceAtOnce$",
 		},
 	}
 }

@@ -85,7 +85,7 @@ func endingOf(err error) ending {
 	)
 	switch {
 	case errors.As(err, &stop):
-		return ending{stop.ExitCode(), "nothing half-done counts and the repository is consistent; run the command again"}
+		return ending{stop.ExitCode(), "the repository is consistent, and nothing half-done counts in it; run the command again"}
 	case errors.As(err, &partial):
 		return ending{exitPartial, ""}
 	case errors.As(err, &usage), errors.As(err, &damage):

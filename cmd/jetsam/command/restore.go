@@ -569,13 +569,23 @@ func allVerified(res *restore.Result) bool {
 	return any
 }
 
-// partialRestore is the error of a run in which streams failed: of one where nothing was restored, the first failure.
+// noneRestored is the error of a run in which all streams failed: the first failure that left something behind, or else the first.
+func noneRestored(failed []restore.StreamResult, d deed) error {
+	var incomplete *restore.IncompleteError
+	i := slices.IndexFunc(failed, func(s restore.StreamResult) bool { return errors.As(s.Err, &incomplete) })
+	if i < 0 {
+		return fmt.Errorf("none of %s streams was %s; the first: %w", formatCount(len(failed)), d.done, failed[0].Err)
+	}
+	return fmt.Errorf("none of %s streams was %s; the first that is incomplete: %w", formatCount(len(failed)), d.done, failed[i].Err)
+}
+
+// partialRestore is the error of a run in which streams failed.
 func partialRestore(plan *restore.Plan, res *restore.Result, failed []restore.StreamResult, d deed) error {
 	if len(failed) == 0 {
 		return cmp.Or(leftAlone(plan), salvagedRestore(res, d))
 	}
 	if len(failed) == len(res.Streams) {
-		return fmt.Errorf("none of %s streams was %s; the first: %w", formatCount(len(failed)), d.done, failed[0].Err)
+		return noneRestored(failed, d)
 	}
 	names := make([]string, len(failed))
 	for i, s := range failed {
