@@ -176,7 +176,7 @@ func (b *run) captureWhole(ctx context.Context, name string, k *breaks, again bo
 	if r.died > 0 {
 		c.Bytes = contentOf(r.as.StreamInfo, live.Count)
 	}
-	c.note(b.ancestors[name], r.as.state.LastSeq, false)
+	c.note(b.ancestors[name], r.as.state.LastSeq, k.other)
 	return c, b.save(ctx, c, r, m)
 }
 

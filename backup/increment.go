@@ -64,7 +64,9 @@ type increment struct {
 func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*capture, error) {
 	i := &increment{b: b, name: name, parent: b.ancestors[name]}
 	began := time.Now()
-	if err := i.prepare(ctx); err != nil {
+	err := i.prepare(ctx)
+	k.other = k.other || i.other
+	if err != nil {
 		return nil, err
 	}
 	r, err := i.read(ctx, k)
@@ -101,7 +103,7 @@ func (b *run) captureIncrement(ctx context.Context, name string, k *breaks) (*ca
 	default:
 		c.LastSeq = i.through
 	}
-	c.note(i.parent, i.info.LastSeq, i.other)
+	c.note(i.parent, i.info.LastSeq, k.other)
 	if same, err := i.unchanged(ctx, c); same || err != nil {
 		return c, err
 	}
@@ -393,7 +395,7 @@ func (b *run) fetch(ctx context.Context, info *jetstream.StreamInfo, from, want 
 	if info.Retention == "limits" {
 		f, err := b.conn.Fetch(ctx, info.Name, from, info.LastSeq, o)
 		if err == nil {
-			return wayOf(f), WayConsumer, nil
+			return wayOf(f, gone), WayConsumer, nil
 		}
 		var denied *jetstream.PermissionError
 		var refused *jetstream.APIError
@@ -409,11 +411,20 @@ func (b *run) fetch(ctx context.Context, info *jetstream.StreamInfo, from, want 
 	if err != nil {
 		return way{}, WayGet, err
 	}
-	return wayOf(f), WayGet, nil
+	return wayOf(f, gone), WayGet, nil
 }
 
-func wayOf(f *jetstream.Fetch) way {
-	return way{f.Next, f.Received, func() { f.Close() }}
+// wayOf leaves out what is known to be gone: a consumer may run on a server that has not heard of that yet.
+func wayOf(f *jetstream.Fetch, gone func(uint64) bool) way {
+	next := func() (*archive.Message, error) {
+		for {
+			m, err := f.Next()
+			if err != nil || !gone(m.Seq) {
+				return m, err
+			}
+		}
+	}
+	return way{next, f.Received, func() { f.Close() }}
 }
 
 // judge compares what came with how the stream stands now.

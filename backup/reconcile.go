@@ -99,11 +99,17 @@ func wentBack(missing uint64, state, now archive.State) string {
 	return fmt.Sprintf("%s missing: the stream's last sequence went back from %d to %d meanwhile", messages(missing), state.LastSeq, now.LastSeq)
 }
 
-// replaced reports whether newer messages of the same subjects can have removed so many: each at most as many as a subject keeps.
-// That is how a KV bucket lives, and every message that is left is of some use alone.
+// replaced reports whether newer messages of the same subjects can have removed so many: each the oldest of its subject, or as a rollup all that a subject
+// keeps. That is how a KV bucket lives, and every message that is left is of some use alone.
 func replaced(died uint64, state, now archive.State, settings jetstream.StreamSettings) bool {
-	keeps := uint64(max(settings.MaxMessagesOfSubject, 0))
-	return keeps > 0 && (now.LastSeq-state.LastSeq) >= (died+keeps-1)/keeps
+	if settings.MaxMessagesOfSubject <= 0 {
+		return false
+	}
+	each := uint64(1)
+	if settings.AllowRollup {
+		each = uint64(settings.MaxMessagesOfSubject)
+	}
+	return now.LastSeq-state.LastSeq >= (died+each-1)/each
 }
 
 // atLeastAlive is the least number of the state's messages that can still be alive: those there now, less all that may have come since.

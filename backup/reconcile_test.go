@@ -43,6 +43,8 @@ func TestReconcile(t *testing.T) {
 		return archive.State{Messages: messages, FirstSeq: first, LastSeq: last}
 	}
 	history := jetstream.StreamSettings{MaxMessagesOfSubject: 1}
+	log := jetstream.StreamSettings{MaxMessagesOfSubject: 1000}
+	bucket := jetstream.StreamSettings{MaxMessagesOfSubject: 10, AllowRollup: true}
 	queue := jetstream.StreamSettings{Retention: "workqueue"}
 	for _, c := range []struct {
 		name     string
@@ -76,6 +78,9 @@ func TestReconcile(t *testing.T) {
 		{name: "old holes, and two more behind one that came", state: archive.State{Messages: 95, FirstSeq: 1, LastSeq: 100}, came: through(1, 100, 20, 21, 22, 23, 24, 90, 91), now: now(92, 1, 100), deleted: []uint64{20, 21, 22, 23, 24, 70, 90, 91}, holes: []uint64{20, 21, 22, 23, 24}, removed: 2, torn: "2 messages purged"},
 		{name: "keys overwritten", state: state, came: through(1, 100, 60), now: now(100, 1, 102), deleted: []uint64{50, 60}, settings: history, removed: 1},
 		{name: "keys purged, not overwritten", state: state, came: through(1, 40), now: now(1, 101, 101), settings: history, removed: 60, torn: "60 messages purged"},
+		{name: "the oldest of a subject pushed out", state: state, came: through(1, 100, 60), now: now(100, 1, 102), deleted: []uint64{50, 60}, settings: log, removed: 1},
+		{name: "purged in the middle while one came, and a subject keeps many", state: state, came: through(1, 40), now: now(1, 101, 101), settings: log, removed: 60, torn: "60 messages purged"},
+		{name: "keys of ten values purged", state: state, came: append(through(1, 45), through(51, 100)...), now: now(92, 1, 101), deleted: through(41, 50), settings: bucket, removed: 5},
 		{name: "jobs done", state: state, came: through(1, 100, 60), now: now(98, 1, 100), deleted: []uint64{50, 60}, settings: queue, removed: 1, torn: "1 message purged"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

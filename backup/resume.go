@@ -39,10 +39,11 @@ type Resumption struct {
 	Why   string // it broke off
 }
 
-// breaks counts how often the capture of a stream broke off, in all of its attempts.
+// breaks counts how often the capture of a stream broke off, in all of its attempts, and keeps what one of them found for those that follow.
 type breaks struct {
 	n, barren int
 	after     uint64 // the last sequence that had come at the last one
+	other     bool   // the stream has another message where the earlier snapshot has one
 }
 
 // another says whether it is worth while to go on after one more break, and after what pause.

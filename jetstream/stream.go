@@ -43,6 +43,7 @@ type StreamSettings struct {
 	Compression          string            `json:"compression"`
 	Sealed               bool              `json:"sealed"`
 	AllowMessageTTL      bool              `json:"allow_msg_ttl"`
+	AllowRollup          bool              `json:"allow_rollup_hdrs"` // a message may remove all before it, or all of its subject
 	Mirror               *Origin           `json:"mirror"`
 	Sources              []Origin          `json:"sources"`
 	Republish            *Republish        `json:"republish"`

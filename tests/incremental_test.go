@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"math/rand/v2"
@@ -409,6 +410,30 @@ func TestIncrementInMidPurge(t *testing.T) {
 			wantClean(t, x.r)
 		})
 	}
+}
+
+// TestIncrementFromALaggingServer has the new messages come from a server that has not heard yet of what the stream's leader says is gone: that is not in the
+// snapshot, and nothing is read twice.
+func TestIncrementFromALaggingServer(t *testing.T) {
+	t.Parallel()
+	x := newIncrements(t)
+	st := x.src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	x.src.publish(t, "s", 100, text)
+	x.backUp(t)
+	x.src.publish(t, "s", 10, text)
+	leader := (&link{answer: func(body []byte) []byte {
+		if !bytes.Contains(body, []byte(`stream_info_response`)) {
+			return body
+		}
+		return bytes.Replace(body, []byte(`"messages":110,`), []byte(`"messages":109,"num_deleted":1,"deleted":[105],`), 1)
+	}}).open(t, x.src.URL())
+	res, err := backup.Run(t.Context(), through(t, leader), x.r, backup.Options{Selection: allStreams})
+	must(t, err)
+	if s := res.Streams[0]; s.Way != backup.WayConsumer || s.New != 9 || s.Messages != 109 || s.Removed != 0 || s.Torn != "" || s.Retried != "" {
+		t.Errorf("%+v", s)
+	}
+	remove(t, st, 105)
+	x.restored(t, "S")
 }
 
 // TestFetchesAreNotBackedUp backs up a stream while another backup's consumer reads it: that is not among the consumers, in a whole capture or in

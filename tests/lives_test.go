@@ -9,8 +9,10 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jetsam/backup"
 	"jetsam/internal/natsd"
 	"jetsam/repo"
+	"jetsam/storage"
 )
 
 // TestForgetHoldsEarlierLives backs up streams every day. One is deleted and created again, the disk of all is put back to an earlier day once, and
@@ -89,4 +91,48 @@ func TestForgetHoldsEarlierLives(t *testing.T) {
 	c.run(t, 0, "forget", id.String()[:10])
 	wantKept(forget(), anew, last)
 	wantKept(forget("--keep-earlier-lives", "none"), last)
+}
+
+// TestWentBackAndReadWhole puts the disk of a stream back to an earlier day, and has it come so far, or lose so much of what it had, that a backup reads it
+// whole: what an increment found out by then is told all the same.
+func TestWentBackAndReadWhole(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		others int
+		purge  uint64 // below
+	}{
+		"much is new":       {others: 1500},
+		"nothing is common": {others: 15, purge: 21},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, earlier := t.TempDir(), filepath.Join(t.TempDir(), "earlier")
+			src := startServer(t, natsd.Options{StoreDir: dir})
+			src.create(t, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+			src.publish(t, "s", 20, text)
+			src.Shutdown()
+			must(t, os.CopyFS(earlier, os.DirFS(dir)))
+			src = startServer(t, natsd.Options{StoreDir: dir})
+			src.publish(t, "s", 9, text)
+			r, _ := newRepo(t, repo.Options{})
+			o := backup.Options{Selection: allStreams, Host: "h"}
+			lost := backUp(t, src, r, o).ID
+			src.Shutdown()
+			src = startServer(t, natsd.Options{StoreDir: earlier})
+			src.publish(t, "s", c.others, func(int) []byte { return []byte("another") })
+			if c.purge > 0 {
+				st, err := src.js.Stream(t.Context(), "S")
+				must(t, err)
+				must(t, st.Purge(t.Context(), jetstream.WithPurgeSequence(c.purge)))
+			}
+			s := backUp(t, src, r, o).Streams[0]
+			if s.Way != backup.WaySnapshot || s.WentBack != lost || !s.Life.Equal(s.Captured) {
+				t.Errorf("captured by %s (%s), went back from %v, its life began at %v", s.Way, s.Whole, s.WentBack, s.Life)
+			}
+			src.publish(t, "s", 1, text)
+			if s := backUp(t, src, r, o).Streams[0]; s.WentBack != (storage.ID{}) {
+				t.Errorf("it is told again: %+v", s)
+			}
+		})
+	}
 }

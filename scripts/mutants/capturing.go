@@ -96,6 +96,13 @@ func capturing() []mutant {
 			pkg:     inBackup, run: "^TestReconcile$",
 		},
 		{
+			promise: "a message takes the place of one, however many its subject keeps",
+			file:    "backup/reconcile.go",
+			old:     "if settings.AllowRollup {",
+			new:     "if true {",
+			pkg:     inBackup, run: "^TestReconcile$",
+		},
+		{
 			promise: "a stream that went back in sequence is a torn capture",
 			file:    "backup/reconcile.go",
 			old:     "return verdict{torn: wentBack(missing, state, now)}\n\t}\n\tsome, lost",

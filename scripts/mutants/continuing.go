@@ -32,6 +32,13 @@ func continuing() []mutant {
 			pkg:     inTests, run: "^TestIncrementInMidPurge$",
 		},
 		{
+			promise: "what the stream's leader says is gone is not taken from a server that has it still",
+			file:    "backup/increment.go",
+			old:     "if err != nil || !gone(m.Seq) {",
+			new:     "if true {",
+			pkg:     inTests, run: "^TestIncrementFromALaggingServer$",
+		},
+		{
 			promise: "messages above the common one are not taken from the earlier log",
 			file:    "streamlog/splice.go",
 			old:     "if m.Seq <= s.next.Through && !isDead(m.Seq) {",

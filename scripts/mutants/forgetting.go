@@ -88,6 +88,13 @@ func forgetting() []mutant {
 			pkg:     inTests, run: "^TestForgetHoldsEarlierLives$",
 		},
 		{
+			promise: "that a stream went back is told where it is read whole as well",
+			file:    "backup/increment.go",
+			old:     "	k.other = k.other || i.other\n",
+			new:     "",
+			pkg:     inTests, run: "^TestWentBackAndReadWhole$",
+		},
+		{
 			promise: "what is said to be forgotten is gone",
 			file:    "repo/forget.go",
 			old:     "	return r.gone(ctx, f)\n",
