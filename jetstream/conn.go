@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"jetsam/internal/abandon"
+	"jetsam/secret"
 )
 
 // Conn is a connection to a server, or to one of a cluster's servers. It is safe for use by several goroutines at once.
@@ -116,7 +117,7 @@ func (r redactor) connectError(err error, servers string) error {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("connect to %s: %w", servers, err)
 	case errors.As(err, &address) && len(r.known) > 0: // which quotes part of a password, where that is what makes the address none
-		return fmt.Errorf("configure the NATS connection: %s is no address; in a user's name and password write %%2F for /, %%3A for :, %%40 for @ and %%2C for a comma", servers)
+		return fmt.Errorf("configure the NATS connection: %s is no address; %s", servers, secret.EscapeAdvice)
 	case errors.As(err, &file), errors.As(err, &address):
 		return fmt.Errorf("configure the NATS connection: %w", r.opaque(err))
 	case strings.Contains(err.Error(), "error signing nonce"): // an nkey or credentials file without a usable seed

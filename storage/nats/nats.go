@@ -30,6 +30,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 
 	"jetsam/internal/abandon"
+	"jetsam/secret"
 	"jetsam/storage"
 )
 
@@ -159,7 +160,7 @@ func connect(ctx context.Context, p Place, o Options) (*Backend, error) {
 	}
 	if b.nc, err = dial(ctx, nctx.ServerURL(), list); err != nil {
 		if address := (*url.Error)(nil); errors.As(err, &address) { // and not what it says: it quotes the address, with the password in it
-			return nil, storage.Permanent(fmt.Errorf("%w: its url is no address; in a user's name and password write %%2F for /, %%3A for :, %%40 for @ and %%2C for a comma", ErrContext))
+			return nil, storage.Permanent(fmt.Errorf("%w: its url is no address; %s", ErrContext, secret.EscapeAdvice))
 		}
 		if errors.Is(err, natsgo.ErrNoServers) || errors.Is(err, natsgo.ErrTimeout) {
 			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
