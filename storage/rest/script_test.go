@@ -14,7 +14,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -395,10 +394,11 @@ func TestCertificates(t *testing.T) {
 			defer be.Close()
 			f, data := storagetest.RandomFile(storage.Pack, 10)
 			err := be.Save(t.Context(), f, data)
-			for range 100 { // a server that hangs up while it is still sent to is not always heard
-				if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-					err = be.Save(t.Context(), f, data)
+			for range 100 { // what a server says as it hangs up is not heard by those who are still sending: they ask again
+				if err == nil || storage.IsPermanent(err) {
+					break
 				}
+				err = be.Save(t.Context(), f, data)
 			}
 			switch {
 			case tt.says == "" && err != nil:
