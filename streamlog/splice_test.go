@@ -206,8 +206,24 @@ func (l *life) setBack() {
 	l.alive, l.first, l.last = maps.Clone(was.alive), was.first, was.last
 }
 
-// check reads the newest snapshot back.
+// check reads the newest snapshot back. Of each part little is of groups without life.
 func (l *life) check() {
+	l.t.Helper()
+	for _, p := range l.readBack() {
+		if p.spent*muchSpent >= p.all {
+			l.t.Fatalf("part %d: %d of %d bytes are of groups without life", p.first, p.spent, p.all)
+		}
+	}
+}
+
+// weight is how many bytes the groups of a part have.
+type weight struct {
+	first      uint64 // sequence
+	all, spent uint64 // spent: of groups without life
+}
+
+// readBack reads the newest snapshot, and says what its parts weigh.
+func (l *life) readBack() (parts []weight) {
 	l.t.Helper()
 	dead, err := l.log.Dead(l.t.Context())
 	wantNone(l.t, err)
@@ -219,7 +235,7 @@ func (l *life) check() {
 		groups, err := part.Groups(l.t.Context())
 		wantNone(l.t, err)
 		ids := part.Blobs
-		var all, spent uint64
+		w := weight{first: part.First}
 		for _, g := range groups {
 			plain := plainBytes(l.t, l.mem, ids[:len(g.Blobs)])
 			ids = ids[len(g.Blobs):]
@@ -245,13 +261,11 @@ func (l *life) check() {
 			if lives += alive; alive != g.Alive(dead) {
 				l.t.Fatalf("group %d to %d: %d messages live, %d by its counts", g.First, g.Last, alive, g.Alive(dead))
 			}
-			if all += g.Bytes; alive == 0 {
-				spent += g.Bytes
+			if w.all += g.Bytes; alive == 0 {
+				w.spent += g.Bytes
 			}
 		}
-		if spent*muchSpent >= all {
-			l.t.Fatalf("part %d: %d of %d bytes are of groups without life", part.First, spent, all)
-		}
+		parts = append(parts, w)
 	}
 	doc := l.log.Document.Jetsam
 	if stored != doc.Entries() || lives != uint64(len(l.alive)) {
@@ -268,6 +282,7 @@ func (l *life) check() {
 	if len(l.alive) > 0 {
 		l.worst = max(l.worst, float64(stored)/float64(lives))
 	}
+	return parts
 }
 
 // TestContinue lets a stream live, grow, lose messages anywhere and fall back, and continues its log from snapshot to snapshot.
