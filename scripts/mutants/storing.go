@@ -122,6 +122,27 @@ func storing() []mutant {
 			pkg:     inS3, run: "^TestSilence$",
 		},
 		{
+			promise: "an option that is wrong is not tried again",
+			file:    "storage/location/location.go",
+			old:     "errors.Is(err, storage.ErrOption):",
+			new:     "errors.Is(err, storage.ErrExist):",
+			pkg:     inLocation, run: "^TestOptions$",
+		},
+		{
+			promise: "a file of certificates that is none is a wrong option, where the bucket is S3's",
+			file:    "storage/s3/s3.go",
+			old:     `fmt.Errorf("%w: s3.cacert: %w", storage.ErrOption, err)`,
+			new:     `fmt.Errorf("s3.cacert: %w", err)`,
+			pkg:     inLocation, run: "^TestOptions$",
+		},
+		{
+			promise: "a file of certificates that is none is a wrong option, where the container is Azure's",
+			file:    "storage/azure/azure.go",
+			old:     `fmt.Errorf("%w: azure.cacert: %w", storage.ErrOption, err)`,
+			new:     `fmt.Errorf("azure.cacert: %w", err)`,
+			pkg:     inLocation, run: "^TestOptions$",
+		},
+		{
 			promise: "credentials that have expired are fetched anew",
 			file:    "storage/s3/options.go",
 			old:     "b.creds.Expire()",

@@ -50,7 +50,7 @@ var _ storage.Backend = (*Backend)(nil)
 func Open(p Place, o Options) (*Backend, error) {
 	transport, err := httpclient.New(httpclient.Options{CACert: o.CACert, Idle: o.Idle})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: azure.cacert: %w", storage.ErrOption, err)
 	}
 	lists := &httpclient.Lists{
 		RoundTripper: transport,
