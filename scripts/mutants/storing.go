@@ -39,17 +39,24 @@ func storing() []mutant {
 		},
 		{
 			promise: "a file whose server did not come to say that it was stored is stored",
-			file:    save,
+			file:    read,
 			old:     "default: // it is there, and it is this one\n\t\treturn nil",
 			new:     "default: // it is there, and it is this one\n\t\treturn err",
 			pkg:     inS3, run: "^TestLostReply$",
 		},
 		{
 			promise: "another's file is not taken for one's own when a connection breaks",
-			file:    save,
-			old:     "case status == http.StatusConflict, !bytes.Equal(stored, data):",
-			new:     "case status == http.StatusConflict, status != 0 && !bytes.Equal(stored, data):",
+			file:    read,
+			old:     "case !bytes.Equal(stored, data):",
+			new:     "case !bytes.Equal(stored, data) && len(stored) > len(data):",
 			pkg:     inS3, run: "^TestRefusedAndReset$",
+		},
+		{
+			promise: "of two that save a key at once, one is told that it was the other",
+			file:    save,
+			old:     "case status == http.StatusConflict && errors.Is",
+			new:     "case status == http.StatusTeapot && errors.Is",
+			pkg:     inS3, run: "^TestCondition$",
 		},
 		{
 			promise: "a server that ignores ranges is found out",
