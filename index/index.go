@@ -117,7 +117,7 @@ func (x *Index) Lookup(h blob.Handle) ([]Location, bool) {
 
 // Claim gives the caller the task of storing a blob: it returns true if the blob
 // is neither known nor claimed. Of several concurrent callers one gets true. The
-// claim ends when a pack that holds the blob is added, or with Unclaim.
+// claim ends when a pack that holds the blob is added, or with UnclaimAll.
 func (x *Index) Claim(h blob.Handle) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -128,14 +128,7 @@ func (x *Index) Claim(h blob.Handle) bool {
 	return true
 }
 
-// Unclaim takes a claim back, so that somebody else can store the blob.
-func (x *Index) Unclaim(h blob.Handle) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.claimed, h)
-}
-
-// UnclaimAll takes all claims back.
+// UnclaimAll takes all claims back, so that somebody else can store the blobs.
 func (x *Index) UnclaimAll() {
 	x.mu.Lock()
 	defer x.mu.Unlock()

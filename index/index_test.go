@@ -96,9 +96,9 @@ func TestClaim(t *testing.T) {
 	}{
 		{"unknown", func() {}, true},
 		{"claimed", func() {}, false},
-		{"taken back", func() { x.Unclaim(h) }, true},
+		{"taken back", func() { x.UnclaimAll() }, true},
 		{"added", func() { x.AddPack(packID(1), []pack.Blob{{Handle: h, Length: 32}}) }, false},
-		{"added, taken back", func() { x.Unclaim(h) }, false},
+		{"added, taken back", func() { x.UnclaimAll() }, false},
 		{"pack dropped", func() { x = x.Without(func(storage.ID) bool { return true }) }, true},
 	}
 	for _, s := range steps {

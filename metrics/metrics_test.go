@@ -185,7 +185,7 @@ func TestOddFiles(t *testing.T) {
 
 // TestPromtool lets the real tool judge the file.
 func TestPromtool(t *testing.T) {
-	promtool := tool(t, "promtool", "prometheus")
+	promtool := testserver.Program(t, "promtool", "prometheus")
 	path := filepath.Join(t.TempDir(), "jetsam.prom")
 	write(t, path, partial())
 	in, err := os.Open(path)
@@ -286,7 +286,7 @@ func get(t *testing.T, address string) string {
 // startPushgateway runs the real one until the test ends.
 func startPushgateway(t *testing.T) string {
 	t.Helper()
-	bin := tool(t, "prometheus-pushgateway", "prometheus-pushgateway")
+	bin := testserver.Program(t, "prometheus-pushgateway", "prometheus-pushgateway")
 	at := testserver.FreeAddress(t)
 	cmd := exec.Command(bin, "--web.listen-address="+at)
 	if err := cmd.Start(); err != nil {
@@ -306,19 +306,5 @@ func startPushgateway(t *testing.T) string {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Fatal("the Pushgateway does not become ready")
-	return ""
-}
-
-// tool returns the path of a program, of Debian's package of that name.
-func tool(t *testing.T, name, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed: apt-get install %s", name, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", name, pkg)
 	return ""
 }

@@ -41,6 +41,10 @@ var (
 // is. What it is wrapped in says what to set.
 var ErrNoCredentials = fmt.Errorf("%w: there are no credentials", ErrReadOnly)
 
+// ErrOption is wrapped by errors about options of a place that nobody can have meant:
+// it was not opened.
+var ErrOption = errors.New("invalid option")
+
 // MaxFileSize bounds what Load returns at once, in bytes: a file that claims
 // more is refused before memory is set aside for it. Packs are at most 128 MiB
 // and one blob, index files at most 256 MiB.

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"jetsam/blob"
 	"jetsam/snapshot"
-	"time"
 )
 
 // FuzzName: every name has one escaped form, which is one element of a path on any system, and gives the name back; no other

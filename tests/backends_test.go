@@ -2,14 +2,13 @@ package tests
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 	"jetsam/secret"
 	"jetsam/storage/location"
@@ -32,17 +31,12 @@ func places() map[string]func(testing.TB) elsewhere {
 			return elsewhere{location: where, restic: where}
 		},
 		"rclone": func(t testing.TB) elsewhere {
-			if _, err := exec.LookPath("rclone"); err != nil {
-				unable(t, "rclone is not installed: apt-get install rclone")
-			}
+			testserver.Program(t, "rclone", "rclone")
 			where := "rclone:" + t.TempDir() + "/some/where"
 			return elsewhere{location: where, restic: where}
 		},
 		"sftp": func(t testing.TB) elsewhere { // to the server of OpenSSH, without ssh, which storage/sftp's tests have
-			const server = "/usr/lib/openssh/sftp-server"
-			if _, err := os.Stat(server); err != nil {
-				unable(t, "OpenSSH's SFTP server is not installed: apt-get install openssh-sftp-server")
-			}
+			server := testserver.Program(t, "/usr/lib/openssh/sftp-server", "openssh-sftp-server")
 			where, option := "sftp:host:"+t.TempDir()+"/some/where", []string{"-o", "sftp.command=" + server}
 			return elsewhere{location: where, flags: option, restic: where, extended: option}
 		},

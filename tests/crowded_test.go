@@ -20,6 +20,7 @@ import (
 
 	"jetsam/internal/chance"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 )
 
@@ -43,6 +44,7 @@ type crowd struct {
 // newCrowd makes a repository with a snapshot, and streams that messages come to until the test ends.
 func newCrowd(t *testing.T) *crowd {
 	t.Helper()
+	testserver.Program(t, "restic", "restic")
 	c := &crowd{T: t, src: startServer(t, natsd.Options{}), names: []string{"A", "B"}, saved: make(map[string][2]int64), log: make(map[string]int)}
 	for _, name := range c.names {
 		c.src.create(t, jetstream.StreamConfig{Name: name, Subjects: []string{name}})

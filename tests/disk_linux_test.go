@@ -18,6 +18,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 	"jetsam/streamlog"
 )
@@ -114,7 +115,7 @@ func (d drill) temporaries(t *testing.T) (names []string) {
 func mountTmpfs(t *testing.T, dir, options string) {
 	t.Helper()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		unable(t, "cannot mount a tmpfs (%v): run as root, or in a namespace of your own: unshare -Urm", err)
+		testserver.Unable(t, "cannot mount a tmpfs (%v): run as root, or in a namespace of your own: unshare -Urm", err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
@@ -229,7 +230,7 @@ func TestReadOnlyDisk(t *testing.T) {
 // TestForeignRepository: a repository of another user, which may be read, or not even that.
 func TestForeignRepository(t *testing.T) {
 	if os.Getuid() != 0 {
-		unable(t, "cannot become another user: run as root")
+		testserver.Unable(t, "cannot become another user: run as root")
 	}
 	src := drillServer(t)
 	const nobody = 65534
@@ -404,10 +405,7 @@ func failingCalls() (all []injection) {
 
 // TestInputOutputErrors lets system calls on a repository fail, by strace.
 func TestInputOutputErrors(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		unable(t, "strace is not installed: apt-get install strace")
-	}
+	strace := testserver.Program(t, "strace", "strace")
 	src := drillServer(t)
 	hits := make(map[string]int)
 	for _, in := range failingCalls() {
@@ -437,7 +435,7 @@ func (in injection) straced(t *testing.T, strace string, src *source) (hit bool)
 	must(t, err)
 	hit = bytes.Contains(calls, []byte("(INJECTED)"))
 	if !hit && code != 0 {
-		unable(t, "strace cannot trace here: allow ptrace (docker run --cap-add SYS_PTRACE)\n%s", text)
+		testserver.Unable(t, "strace cannot trace here: allow ptrace (docker run --cap-add SYS_PTRACE)\n%s", text)
 	}
 	if strings.Contains(text, "shared libraries") {
 		return false // it was the system's loader that could not read

@@ -10,6 +10,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 	"jetsam/restore"
 	"jetsam/storage"
@@ -59,7 +60,7 @@ func TestMiscountedQueuesOfOldServers(t *testing.T) {
 	t.Parallel()
 	program := oldServers(t)["2.9.10"]
 	if program == "" {
-		unable(t, "there is no nats-server 2.9.10, which counts wrong")
+		testserver.Unable(t, "there is no nats-server 2.9.10, which counts wrong")
 	}
 	s, _ := runOld(t, program, t.TempDir())
 	st := s.create(t, jetstream.StreamConfig{Name: "QUEUE", Subjects: []string{"queue.*"}, Retention: jetstream.WorkQueuePolicy})

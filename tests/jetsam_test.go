@@ -10,6 +10,7 @@ import (
 
 	"jetsam/backup"
 	"jetsam/crypto"
+	"jetsam/internal/testserver"
 	"jetsam/jetstream"
 	"jetsam/repo"
 	"jetsam/restore"
@@ -90,22 +91,10 @@ func restoreInto(t testing.TB, s *source, r *repo.Repo, o restore.Options) *rest
 	return res
 }
 
-// unable skips what cannot be done here. In CI it must be possible.
-func unable(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // restic runs the real restic on a repository and returns what it prints. Where there is none, the test is skipped, but not in CI.
 func restic(t testing.TB, dir string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("restic")
-	if err != nil {
-		unable(t, "restic is not installed: apt-get install restic")
-	}
+	path := testserver.Program(t, "restic", "restic")
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, append([]string{"--no-cache", "-r", dir}, args...)...)
 	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
 	out, err := cmd.CombinedOutput()

@@ -41,7 +41,7 @@ func oldServers(t testing.TB) map[string]string {
 	programs, err := filepath.Glob(filepath.Join(dir, "nats-server*"))
 	must(t, err)
 	if len(programs) == 0 {
-		unable(t, "there is no nats-server before 2.15 in %s: `make servers` gets some", dir)
+		testserver.Unable(t, "there is no nats-server before 2.15 in %s: `make servers` gets some", dir)
 	}
 	found := map[string]string{}
 	for _, path := range programs {

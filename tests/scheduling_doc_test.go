@@ -13,6 +13,7 @@ import (
 
 	"jetsam/internal/doctest"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 )
 
@@ -58,10 +59,7 @@ func unique(names []string) []string {
 
 // TestAlertRules lets promtool read the page's rules.
 func TestAlertRules(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		unable(t, "promtool is not installed: apt-get install prometheus")
-	}
+	promtool := testserver.Program(t, "promtool", "prometheus")
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	must(t, os.WriteFile(rules, []byte(doctest.Example(t, schedulingPage, "jetsam-rules.yaml")), 0o600))
 	if out, err := exec.Command(promtool, "check", "rules", rules).CombinedOutput(); err != nil {

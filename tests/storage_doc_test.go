@@ -11,6 +11,7 @@ import (
 
 	"jetsam/internal/doctest"
 	"jetsam/internal/natsd"
+	"jetsam/internal/testserver"
 	"jetsam/storage/rest/resttest"
 )
 
@@ -27,16 +28,11 @@ func TestStorageExamples(t *testing.T) {
 			return "https://storage.example:8000/", resttest.Start(t).URL(), nil
 		},
 		"rclone": func(t *testing.T, _ string) (string, string, []string) {
-			if _, err := exec.LookPath("rclone"); err != nil {
-				unable(t, "rclone is not installed: apt-get install rclone")
-			}
+			testserver.Program(t, "rclone", "rclone")
 			return "", "", []string{"RCLONE_CONFIG_OFFSITE_TYPE=alias", "RCLONE_CONFIG_OFFSITE_REMOTE=" + t.TempDir()}
 		},
 		"sftp": func(t *testing.T, path string) (string, string, []string) {
-			const server = "/usr/lib/openssh/sftp-server"
-			if _, err := os.Stat(server); err != nil {
-				unable(t, "OpenSSH's SFTP server is not installed: apt-get install openssh-sftp-server")
-			}
+			server := testserver.Program(t, "/usr/lib/openssh/sftp-server", "openssh-sftp-server")
 			// In the place of ssh is one that wants what ssh would be told, and goes nowhere.
 			ssh := "#!/bin/sh\n[ \"$*\" = '-l backup -s -- storage.example sftp' ] && exec " + server + " -d '" + t.TempDir() + "'\n"
 			must(t, os.WriteFile(filepath.Join(path, "ssh"), []byte(ssh), 0o700))

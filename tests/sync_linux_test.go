@@ -2,28 +2,25 @@ package tests
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"jetsam/internal/testserver"
 )
 
 // TestSyncsReachTheSystem watches a new repository being made, by strace: the suites of crashes replay what the program asks of a file system,
 // and this is the one place where it is seen that the operating system hears of it.
 func TestSyncsReachTheSystem(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		unable(t, "strace is not installed: apt-get install strace")
-	}
-	dir := t.TempDir()
-	dir, err = filepath.EvalSymlinks(dir) // as strace prints it
+	strace := testserver.Program(t, "strace", "strace")
+	dir, err := filepath.EvalSymlinks(t.TempDir()) // as strace prints it
 	must(t, err)
 	log, repo := filepath.Join(dir, "strace"), filepath.Join(dir, "repo")
 	cmd := command{repo: repo}.prepare(t, "init")
 	cmd.Args = append([]string{strace, "-f", "-qq", "-y", "-s", "4096", "-o", log, "-e", "trace=fsync,fdatasync"}, cmd.Args...)
 	cmd.Path = strace
 	if out, err := cmd.CombinedOutput(); err != nil {
-		unable(t, "strace cannot trace here: allow ptrace (docker run --cap-add SYS_PTRACE): %v\n%s", err, out)
+		testserver.Unable(t, "strace cannot trace here: allow ptrace (docker run --cap-add SYS_PTRACE): %v\n%s", err, out)
 	}
 	calls, err := os.ReadFile(log)
 	must(t, err)

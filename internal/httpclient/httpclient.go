@@ -24,20 +24,16 @@ type Options struct {
 }
 
 // New returns a transport that speaks HTTP/1.1, over TLS 1.2 or newer where the
-// address says https.
+// address says https. Its error is about the file of certificates.
 func New(o Options) (*http.Transport, error) {
 	if o.Idle == 0 {
 		o.Idle = Idle
 	}
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CACert != "" {
-		pem, err := os.ReadFile(o.CACert)
-		if err != nil {
-			return nil, fmt.Errorf("read certificates: %w", err)
-		}
-		secure.RootCAs = x509.NewCertPool()
-		if !secure.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("there is no certificate in %s; it has to be PEM", o.CACert)
+		var err error
+		if secure.RootCAs, err = Authorities(o.CACert); err != nil {
+			return nil, err
 		}
 	}
 	dialer := &net.Dialer{Timeout: o.Idle, KeepAlive: o.Idle}
@@ -56,6 +52,19 @@ func New(o Options) (*http.Transport, error) {
 		MaxIdleConnsPerHost: 32,
 		DisableCompression:  true,
 	}, nil
+}
+
+// Authorities reads a file of certificates, in PEM, that are trusted.
+func Authorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read certificates: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("there is no certificate in %s; it has to be PEM", file)
+	}
+	return pool, nil
 }
 
 // conn is a connection whose deadline is put off by each byte that moves, in either

@@ -1,4 +1,4 @@
-// Package testserver finds and starts the programs of others' servers, for tests.
+// Package testserver finds the programs of others, and starts their servers, for tests.
 package testserver
 
 import (
@@ -46,6 +46,27 @@ func ObjectStore(t testing.TB, name string) string {
 		t.Skipf("%v: `make backends` gets it, and runs this", err)
 	}
 	return path
+}
+
+// Program returns the path of a program that Debian's package of that name has. Where
+// it is not installed the test is skipped, but not in CI.
+func Program(t testing.TB, name, debian string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Unable(t, "%s is not installed: apt-get install %s", filepath.Base(name), debian)
+	}
+	return path
+}
+
+// Unable skips a test of what cannot be done here. In CI, where the variable of that
+// name is set, it must be possible.
+func Unable(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
 }
 
 // FreeAddress returns an address of this machine, host and port, on which nobody

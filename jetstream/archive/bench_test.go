@@ -224,16 +224,6 @@ func BenchmarkCapture(b *testing.B) {
 	}
 }
 
-func BenchmarkDigest(b *testing.B) {
-	raw, _ := benchMessages(200)
-	m := Message{Raw: raw[:230]}
-	d := NewDigest()
-	b.SetBytes(int64(len(m.Raw)))
-	for b.Loop() {
-		d.Add(&m)
-	}
-}
-
 // nextOf gives the blobs one after the other, then io.EOF.
 func nextOf(blobs *[][]byte) func() ([]byte, error) {
 	return func() ([]byte, error) {

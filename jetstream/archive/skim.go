@@ -10,15 +10,10 @@ type Open struct {
 	Missing int   // bytes of its payload that are not there
 }
 
-// Skim counts the messages that p holds. Where p ends within the payload of one,
-// as the first blob of a group with a large payload does, that one is open; it is
-// not counted. p is plain, not framed. Nothing is copied.
-func Skim(p []byte, limits Limits) (t Tally, open Open, err error) {
-	return SkimEach(p, limits, func(uint64) {})
-}
-
-// SkimEach is Skim, and calls each with the sequence of every message, the open
-// one's too, in ascending order.
+// SkimEach counts the messages that p holds, and calls each with the sequence of every
+// one, in ascending order. Where p ends within the payload of one, as the first blob of
+// a group with a large payload does, that one is open: each is called with it too, and it
+// is not counted. p is plain, not framed. Nothing is copied.
 func SkimEach(p []byte, limits Limits, each func(seq uint64)) (t Tally, open Open, err error) {
 	r := entries{limits: limits.withDefaults()}
 	for at := 0; at < len(p); {

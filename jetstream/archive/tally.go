@@ -1,10 +1,5 @@
 package archive
 
-import (
-	"crypto/sha256"
-	"hash"
-)
-
 // Tally counts messages. Its zero value has seen none.
 type Tally struct {
 	Messages uint64
@@ -41,24 +36,4 @@ func (t *Tally) Merge(u Tally) {
 	t.LastSeq = u.LastSeq
 	t.MinTime = min(t.MinTime, u.MinTime)
 	t.MaxTime = max(t.MaxTime, u.MaxTime)
-}
-
-// Digest is a SHA-256 over the encoded entries of messages. Two streams have the
-// same digest if and only if all their messages are alike in sequence, time,
-// subject, headers and payload, since an entry has one encoding only.
-type Digest struct {
-	hash hash.Hash
-}
-
-// NewDigest returns the Digest of no messages.
-func NewDigest() *Digest { return &Digest{hash: sha256.New()} }
-
-// Add adds a message.
-func (d *Digest) Add(m *Message) { d.hash.Write(m.Raw) }
-
-// Sum returns the digest of the messages added so far; more may be added after.
-func (d *Digest) Sum() [sha256.Size]byte {
-	var sum [sha256.Size]byte
-	d.hash.Sum(sum[:0])
-	return sum
 }

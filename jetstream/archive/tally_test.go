@@ -2,7 +2,6 @@ package archive
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"math"
 	"testing"
 )
@@ -52,22 +51,6 @@ func TestTallyMerge(t *testing.T) {
 		got.Merge(tallyOf(messages[cut:]))
 		if got != want {
 			t.Fatalf("cut at %d:\n got %+v\nwant %+v", cut, got, want)
-		}
-	}
-}
-
-func TestDigest(t *testing.T) {
-	samples := edgeSamples()
-	d := NewDigest()
-	if d.Sum() != sha256.Sum256(nil) {
-		t.Error("of no messages")
-	}
-	var entries []byte
-	for i, m := range messagesOf(t, samples) {
-		d.Add(m)
-		entries = samples[i].append(entries)
-		if d.Sum() != sha256.Sum256(entries) {
-			t.Fatalf("after %d messages", i+1)
 		}
 	}
 }

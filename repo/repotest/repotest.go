@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"jetsam/crypto"
+	"jetsam/internal/testserver"
 	"jetsam/repo"
 	"jetsam/secret"
 	"jetsam/storage"
@@ -20,9 +21,6 @@ import (
 
 // Password opens the repositories that New makes.
 const Password = "correct horse battery staple"
-
-// installRestic says what to do where restic is missing.
-const installRestic = "restic is not installed: apt-get install restic"
 
 // Options returns options with which a test need not wait: a cheap key, and locks
 // that settle at once.
@@ -110,13 +108,7 @@ func hasRestic() bool {
 // CI set in the environment it fails instead.
 func RequireRestic(t testing.TB) {
 	t.Helper()
-	switch {
-	case hasRestic():
-	case os.Getenv("CI") != "":
-		t.Fatal(installRestic)
-	default:
-		t.Skip(installRestic)
-	}
+	testserver.Program(t, "restic", "restic")
 }
 
 // Restic runs restic on the repository in dir and returns what it prints. The

@@ -4,6 +4,13 @@ package main
 func streaming() []mutant {
 	return []mutant{
 		{
+			promise: "a stream's server that is away is a storage that is away",
+			file:    "storage/nats/nats.go",
+			old:     `fmt.Errorf("%w: no server with the repository answers", storage.ErrUnreachable)`,
+			new:     `errors.New("no server with the repository answers")`,
+			pkg:     inNATS, run: "^TestGone$",
+		},
+		{
 			promise: "of two that save a file one is told that it exists",
 			file:    "storage/nats/write.go",
 			old:     `	header[natsgo.ExpectedLastSubjSeqHdr] = []string{"0"}` + "\n",

@@ -50,7 +50,7 @@ var _ storage.Backend = (*Backend)(nil)
 func Open(p Place, o Options) (*Backend, error) {
 	transport, err := httpclient.New(httpclient.Options{CACert: o.CACert, Idle: o.Idle})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: azure.cacert: %w", storage.ErrOption, err)
 	}
 	lists := &httpclient.Lists{
 		RoundTripper: transport,
@@ -163,17 +163,7 @@ func (b *Backend) save(ctx context.Context, f storage.File, data []byte) error {
 	if err == nil || errors.As(err, &answer) || ctx.Err() != nil {
 		return err
 	}
-	// The server may have refused the file and closed the connection before it was
-	// sent, or have stored it and not come to say so.
-	stored, loadErr := objects.Load(ctx, object{b, f}, 0, -1)
-	switch {
-	case loadErr != nil:
-		return err
-	case !bytes.Equal(stored, data):
-		return fmt.Errorf("%w (%w)", storage.ErrExist, translate(ctx, err))
-	default: // it is there, and it is this one
-		return nil
-	}
+	return objects.Settle(ctx, object{b, f}, data, translate(ctx, err))
 }
 
 // Load implements storage.Backend.
@@ -234,13 +224,7 @@ func (b *Backend) list(ctx context.Context, k storage.Kind, l *objects.Listing) 
 	}
 	if k == storage.Config {
 		info, err := b.stat(ctx, storage.File{Kind: k})
-		if errors.Is(translate(ctx, err), storage.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return l.File(ctx, info)
+		return l.Config(ctx, info, translate(ctx, err))
 	}
 	ctx, pages := httpclient.CountPages(ctx)
 	prefix := b.place.key(k.Dir()) + "/"

@@ -49,9 +49,6 @@ type Options struct {
 	Idle time.Duration // how long nothing may move on a connection; httpclient.Idle if it is zero
 }
 
-// ErrOption is wrapped by errors about options that nobody can have meant.
-var ErrOption = errors.New("invalid option")
-
 // endpoint returns the account's address.
 func (o Options) endpoint(account string) (*url.URL, error) {
 	text := o.Endpoint
@@ -64,7 +61,7 @@ func (o Options) endpoint(account string) (*url.URL, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, fmt.Errorf("%w: the account's address has to be http[s]://HOST[:PORT][/ACCOUNT]", ErrOption)
+		return nil, fmt.Errorf("%w: the account's address has to be http[s]://HOST[:PORT][/ACCOUNT]", storage.ErrOption)
 	}
 	return u, nil
 }

@@ -153,9 +153,5 @@ func TestMetadata(t *testing.T) {
 	}
 	defer l.Close()
 	t.Setenv("GCE_METADATA_HOST", l.Addr().String())
-	began := time.Now()
-	wantClass(t, "silent", stat(t, "", gs.Options{Idle: 300 * time.Millisecond}), storage.ErrUnreachable, "GOOGLE_APPLICATION_CREDENTIALS")
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("it took %v", took)
-	}
+	wantClass(t, "silent", stat(t, "", gs.Options{Idle: 300 * time.Millisecond}), storage.ErrUnreachable, "gave no token within 300ms")
 }

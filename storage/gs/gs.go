@@ -55,7 +55,7 @@ func Open(p Place, o Options) (*Backend, error) {
 	}
 	transport, err := httpclient.New(httpclient.Options{CACert: o.CACert, Idle: o.Idle})
 	if err != nil {
-		return nil, fmt.Errorf("%w: gs.cacert: %w", ErrOption, err)
+		return nil, fmt.Errorf("%w: gs.cacert: %w", storage.ErrOption, err)
 	}
 	client := &http.Client{
 		Transport:     transport,

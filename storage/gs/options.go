@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"jetsam/storage"
 )
 
 // Place is where a repository is: a bucket, and what the names of its objects begin
@@ -39,9 +41,6 @@ type Options struct {
 	Idle time.Duration // how long nothing may move on a connection; httpclient.Idle if it is zero
 }
 
-// ErrOption is wrapped by errors about options that nobody can have meant.
-var ErrOption = errors.New("invalid option")
-
 // endpoint returns the server's address, without a slash at its end.
 func (o Options) endpoint() (*url.URL, error) {
 	text := o.Endpoint
@@ -50,7 +49,7 @@ func (o Options) endpoint() (*url.URL, error) {
 	}
 	u, err := url.Parse(strings.TrimRight(text, "/"))
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery+u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, fmt.Errorf("%w: gs.endpoint has to be http[s]://HOST[:PORT]", ErrOption)
+		return nil, fmt.Errorf("%w: gs.endpoint has to be http[s]://HOST[:PORT]", storage.ErrOption)
 	}
 	return u, nil
 }

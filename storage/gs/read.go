@@ -74,13 +74,7 @@ func (b *Backend) list(ctx context.Context, k storage.Kind, l *objects.Listing) 
 	}
 	if k == storage.Config {
 		info, err := b.stat(ctx, storage.File{Kind: k})
-		if errors.Is(err, storage.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return l.File(ctx, info)
+		return l.Config(ctx, info, err)
 	}
 	return b.pages(ctx, b.place.key(k.Dir())+"/", func(o object) error {
 		size, err := o.size()

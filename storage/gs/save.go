@@ -75,10 +75,9 @@ func (b *Backend) insert(ctx context.Context, f storage.File, data []byte) error
 	return nil
 }
 
-// settle decides what the error of insert means where that says too little: a server
-// that refuses a file may close the connection before it was sent, one that stored it
-// may not come to say so, and who may not delete is refused where there is something
-// to overwrite, before the condition is looked at.
+// settle decides what the error of insert means where that says too little: there may
+// be no answer, and who may not delete is refused where there is something to
+// overwrite, before the condition is looked at.
 func (b *Backend) settle(ctx context.Context, f storage.File, data []byte, err error) error {
 	status := statusOf(err)
 	switch {
@@ -89,13 +88,5 @@ func (b *Backend) settle(ctx context.Context, f storage.File, data []byte, err e
 	case status != 0:
 		return err
 	}
-	stored, loadErr := objects.Load(ctx, file{b, f}, 0, -1)
-	switch {
-	case loadErr != nil:
-		return err
-	case !bytes.Equal(stored, data):
-		return fmt.Errorf("%w (%w)", storage.ErrExist, err)
-	default: // it is there, and it is this one
-		return nil
-	}
+	return objects.Settle(ctx, file{b, f}, data, err)
 }

@@ -2,7 +2,6 @@ package location
 
 import (
 	"context"
-	"errors"
 
 	"jetsam/storage"
 	"jetsam/storage/azure"
@@ -32,9 +31,5 @@ func inContainer(address string, o *settings, open func(azure.Place, azure.Optio
 	if err != nil {
 		return nil, err
 	}
-	be, err := backend(open(p, azure.Options{Endpoint: o.get("endpoint"), CACert: o.get("cacert")}))
-	if errors.Is(err, azure.ErrOption) {
-		return nil, invalid("%v", err)
-	}
-	return be, err
+	return backend(open(p, azure.Options{Endpoint: o.get("endpoint"), CACert: o.get("cacert")}))
 }

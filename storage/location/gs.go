@@ -2,7 +2,6 @@ package location
 
 import (
 	"context"
-	"errors"
 
 	"jetsam/storage"
 	"jetsam/storage/gs"
@@ -32,9 +31,5 @@ func inGoogleBucket(address string, o *settings, open func(gs.Place, gs.Options)
 	if err != nil {
 		return nil, err
 	}
-	be, err := backend(open(p, gs.Options{Endpoint: o.get("endpoint"), CACert: o.get("cacert")}))
-	if errors.Is(err, gs.ErrOption) {
-		return nil, invalid("%v", err)
-	}
-	return be, err
+	return backend(open(p, gs.Options{Endpoint: o.get("endpoint"), CACert: o.get("cacert")}))
 }

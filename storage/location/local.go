@@ -24,11 +24,3 @@ var directories = scheme{
 		return backend(local.Create(path))
 	},
 }
-
-// backend keeps a nil pointer from becoming a Backend that is not nil.
-func backend[B storage.Backend](be B, err error) (storage.Backend, error) {
-	if err != nil {
-		return nil, err
-	}
-	return be, nil
-}

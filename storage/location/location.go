@@ -142,6 +142,18 @@ func known() string {
 	return strings.Join(all, ", ")
 }
 
+// backend keeps a nil pointer from becoming a Backend that is not nil, and makes an
+// option that is wrong an invalid location.
+func backend[B storage.Backend](be B, err error) (storage.Backend, error) {
+	switch {
+	case errors.Is(err, storage.ErrOption):
+		return nil, invalid("%v", err)
+	case err != nil:
+		return nil, err
+	}
+	return be, nil
+}
+
 // settings are the options of one scheme.
 type settings struct {
 	scheme string

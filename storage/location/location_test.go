@@ -135,6 +135,11 @@ func TestOptions(t *testing.T) {
 		"sftp.command=hunter2 'b":    "sftp:a:b",
 		"sftp.args=hunter2 'b":       "sftp:a:b",
 		"gs.cacert=" + secrets:       "gs:b:/",
+		"s3.cacert=" + secrets:       "s3:host/bucket",
+		"s3.cacert=/none":            "s3:host/bucket",
+		"azure.cacert=" + secrets:    "azure:b:/",
+		"azure.cacert=/none":         "azure:b:/",
+		"rest.cacert=/none":          "rest:https://host/",
 		"gs.endpoint=u:hunter2@host": "gs:b:/",
 	} {
 		l, err := location.Parse(at)

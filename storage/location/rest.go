@@ -3,10 +3,9 @@ package location
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"fmt"
 	"os"
 
+	"jetsam/internal/httpclient"
 	"jetsam/secret"
 	"jetsam/storage"
 	"jetsam/storage/rest"
@@ -65,13 +64,9 @@ func openRest(address string, o *settings) (*rest.Backend, error) {
 func restTLS(o *settings) (*tls.Config, error) {
 	config := &tls.Config{}
 	if name := o.get("cacert"); name != "" {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, storage.Permanent(fmt.Errorf("option rest.cacert: %w", err))
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, invalid("option rest.cacert: %s has no certificate in PEM form", name)
+		var err error
+		if config.RootCAs, err = httpclient.Authorities(name); err != nil {
+			return nil, invalid("option rest.cacert: %v", err)
 		}
 	}
 	certificate, key := o.get("clientcert"), o.get("clientkey")

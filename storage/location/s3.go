@@ -2,7 +2,6 @@ package location
 
 import (
 	"context"
-	"errors"
 
 	"jetsam/storage"
 	"jetsam/storage/s3"
@@ -32,15 +31,11 @@ func bucket(ctx context.Context, open func(context.Context, s3.Place, s3.Options
 	if err != nil {
 		return nil, err
 	}
-	be, err := backend(open(ctx, p, s3.Options{
+	return backend(open(ctx, p, s3.Options{
 		Region:       o.get("region"),
 		Lookup:       o.get("bucket-lookup"),
 		StorageClass: o.get("storage-class"),
 		CACert:       o.get("cacert"),
 		Warn:         o.warn,
 	}))
-	if errors.Is(err, s3.ErrOption) {
-		return nil, invalid("%v", err)
-	}
-	return be, err
 }

@@ -53,8 +53,8 @@ const headRoom = 4 << 10
 // The oldest server that knows the condition under which heads are stored.
 const oldestMajor, oldestMinor = 2, 12
 
-// ErrUnreachable says that no server with the repository answers.
-var ErrUnreachable = errors.New("no server with the repository answers")
+// ErrUnreachable is a storage.ErrUnreachable: no server with the repository answers.
+var ErrUnreachable = fmt.Errorf("%w: no server with the repository answers", storage.ErrUnreachable)
 
 // ErrContext says that a context of the nats command line cannot be used.
 var ErrContext = errors.New("load NATS context")

@@ -223,7 +223,7 @@ func TestGone(t *testing.T) {
 	defer b.Close()
 	s.Shutdown()
 	f, data := storagetest.RandomFile(storage.Pack, 100)
-	if err := b.Save(t.Context(), f, data); !errors.Is(err, ErrUnreachable) {
+	if err := b.Save(t.Context(), f, data); !errors.Is(err, ErrUnreachable) || !errors.Is(err, storage.ErrUnreachable) {
 		t.Errorf("save: %v", err)
 	}
 	if _, err := Open(t.Context(), b.place, b.o); !errors.Is(err, ErrUnreachable) {

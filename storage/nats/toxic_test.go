@@ -182,7 +182,7 @@ func TestRemovalWhoseAnswerIsLost(t *testing.T) {
 func useBrokenLine(t *testing.T, b, near *Backend) {
 	t.Helper()
 	wantUnreachable := func(op string, err error) {
-		if err != nil && !errors.Is(err, ErrUnreachable) {
+		if err != nil && !errors.Is(err, storage.ErrUnreachable) {
 			t.Errorf("%s: %v", op, err)
 		}
 	}

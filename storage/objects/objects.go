@@ -1,8 +1,10 @@
 // Package objects is what backends have in common that keep files as objects of a
-// server: how a part of one is read, and what the keys in a list say.
+// server: how a part of one is read, what became of one whose save got no answer, and
+// what the keys in a list say.
 package objects
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,6 +116,22 @@ func body(r io.Reader, n int) ([]byte, error) {
 	}
 }
 
+// Settle decides what became of a save of data as o that got no answer, and failed with
+// err: a server that refuses a file may close the connection before it was sent, and one
+// that stored it may not come to say so. It returns nil if data is there, and
+// storage.ErrExist if something else is.
+func Settle(ctx context.Context, o Object, data []byte, err error) error {
+	stored, loadErr := Load(ctx, o, 0, -1)
+	switch {
+	case loadErr != nil:
+		return err
+	case !bytes.Equal(stored, data):
+		return fmt.Errorf("%w (%w)", storage.ErrExist, err)
+	default: // it is there, and it is this one
+		return nil
+	}
+}
+
 // ErrStopped means that whoever reads a list wants no more of it.
 var ErrStopped = errors.New("listing stopped by its caller")
 
@@ -152,11 +170,21 @@ func (l *Listing) Object(ctx context.Context, name string, size int64) error {
 		return fmt.Errorf("the server says that %v has %d bytes", f, size)
 	}
 	l.seen[id] = true
-	return l.File(ctx, storage.Info{File: f, Size: size})
+	return l.file(ctx, storage.Info{File: f, Size: size})
 }
 
-// File yields a file.
-func (l *Listing) File(ctx context.Context, info storage.Info) error {
+// Config yields the config, which is in no folder, by what the server says of it.
+func (l *Listing) Config(ctx context.Context, info storage.Info, err error) error {
+	switch {
+	case errors.Is(err, storage.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return l.file(ctx, info)
+}
+
+func (l *Listing) file(ctx context.Context, info storage.Info) error {
 	if !l.yield(info, nil) {
 		return ErrStopped
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/rclone"
 	"jetsam/storage/retry"
@@ -24,13 +24,7 @@ import (
 
 func requireRclone(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath("rclone"); err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("rclone is not installed: apt-get install rclone")
-	}
-	t.Skip("rclone is not installed: apt-get install rclone")
+	testserver.Program(t, "rclone", "rclone")
 }
 
 // TestBackend runs what every backend must do on a real rclone, which keeps the files in a directory.

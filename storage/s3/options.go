@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,9 +14,6 @@ import (
 	"jetsam/storage"
 )
 
-// ErrOption is wrapped by errors about options that nobody can have meant.
-var ErrOption = errors.New("invalid option")
-
 // lookup returns what minio calls the place of the bucket's name.
 func (o Options) lookup() (minio.BucketLookupType, error) {
 	switch o.Lookup {
@@ -28,14 +24,14 @@ func (o Options) lookup() (minio.BucketLookupType, error) {
 	case "path":
 		return minio.BucketLookupPath, nil
 	}
-	return 0, fmt.Errorf("%w: bucket lookup %q is not known; it is auto, dns or path", ErrOption, o.Lookup)
+	return 0, fmt.Errorf("%w: bucket lookup %q is not known; it is auto, dns or path", storage.ErrOption, o.Lookup)
 }
 
 // checkClass refuses storage classes whose objects must be thawed, which takes
 // hours: a backup reads what others have stored.
 func (o Options) checkClass() error {
 	if slices.Contains([]string{"GLACIER", "DEEP_ARCHIVE"}, o.StorageClass) {
-		return fmt.Errorf("%w: what has the storage class %s cannot be read when it is needed; GLACIER_IR can", ErrOption, o.StorageClass)
+		return fmt.Errorf("%w: what has the storage class %s cannot be read when it is needed; GLACIER_IR can", storage.ErrOption, o.StorageClass)
 	}
 	return nil
 }

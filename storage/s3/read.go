@@ -74,7 +74,8 @@ func (b *Backend) list(ctx context.Context, k storage.Kind, l *objects.Listing) 
 		return err
 	}
 	if k == storage.Config {
-		return b.listConfig(ctx, l)
+		info, err := b.stat(ctx, storage.File{Kind: k})
+		return l.Config(ctx, info, b.translate(ctx, err))
 	}
 	ctx, pages := httpclient.CountPages(ctx)
 	prefix := b.place.key(k.Dir()) + "/"
@@ -89,16 +90,4 @@ func (b *Backend) list(ctx context.Context, k storage.Kind, l *objects.Listing) 
 	}
 	// minio's list ends without an error when its context does.
 	return storage.Cancelled(ctx)
-}
-
-// listConfig lists the only file of its kind, if it is there.
-func (b *Backend) listConfig(ctx context.Context, l *objects.Listing) error {
-	info, err := b.stat(ctx, storage.File{Kind: storage.Config})
-	if errors.Is(b.translate(ctx, err), storage.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return l.File(ctx, info)
 }

@@ -81,7 +81,7 @@ func open(ctx context.Context, p Place, o Options) (*Backend, error) {
 	}
 	transport, err := httpclient.New(httpclient.Options{CACert: o.CACert, Idle: o.Idle})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: s3.cacert: %w", storage.ErrOption, err)
 	}
 	creds, err := findCredentials(ctx, transport)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"jetsam/internal/httpclient"
 	"jetsam/storage"
+	"jetsam/storage/objects"
 )
 
 // Save implements storage.Backend.
@@ -85,9 +86,7 @@ func (b *Backend) put(ctx context.Context, f storage.File, data []byte, conditio
 	return err
 }
 
-// settle decides what the error of put means where that says too little: a server
-// that refuses a file may close the connection before it was sent, and one that
-// stored it may not come to say so.
+// settle decides what the error of put means where that says too little.
 func (b *Backend) settle(ctx context.Context, f storage.File, data []byte, err error) error {
 	status := minio.ToErrorResponse(err).StatusCode
 	switch {
@@ -98,16 +97,10 @@ func (b *Backend) settle(ctx context.Context, f storage.File, data []byte, err e
 		return fmt.Errorf("%w: the server refuses it for a deleted version, which it keeps; use another prefix", storage.ErrExist)
 	case status == http.StatusPreconditionFailed:
 		return storage.ErrExist
-	case status != 0 && status != http.StatusConflict: // which is two requests for one key at once
-		return err
-	}
-	stored, loadErr := b.load(ctx, f, 0, -1)
-	switch {
-	case loadErr != nil:
-		return err
-	case status == http.StatusConflict, !bytes.Equal(stored, data):
+	case status == http.StatusConflict && errors.Is(b.absent(ctx, f), storage.ErrExist): // two requests for one key at once
 		return fmt.Errorf("%w (%w)", storage.ErrExist, b.translate(ctx, err))
-	default: // it is there, and it is this one
-		return nil
+	case status != 0:
+		return err
 	}
+	return objects.Settle(ctx, object{b, f}, data, b.translate(ctx, err))
 }

@@ -17,6 +17,7 @@ import (
 	pkgsftp "github.com/pkg/sftp"
 
 	"jetsam/internal/child"
+	"jetsam/internal/testserver"
 	"jetsam/storage"
 	"jetsam/storage/retry"
 	"jetsam/storage/sftp"
@@ -28,13 +29,7 @@ const openSSH = "/usr/lib/openssh/sftp-server"
 
 func requireServer(t testing.TB) {
 	t.Helper()
-	if _, err := os.Stat(openSSH); err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("OpenSSH's SFTP server is not installed: apt-get install openssh-sftp-server")
-	}
-	t.Skip("OpenSSH's SFTP server is not installed: apt-get install openssh-sftp-server")
+	testserver.Program(t, openSSH, "openssh-sftp-server")
 }
 
 // dialer starts OpenSSH's server, and keeps what it started.

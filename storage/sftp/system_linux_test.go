@@ -32,10 +32,7 @@ func TestFullDisk(t *testing.T) {
 	}})
 	defer be.Close()
 	if err := be.Create(t.Context()); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("not permitted here: %v", err)
+		testserver.Unable(t, "not permitted here: %v", err)
 	}
 	first, firstData := storagetest.RandomFile(storage.Pack, 2<<20)
 	if err := be.Save(t.Context(), first, firstData); err != nil {
@@ -65,13 +62,7 @@ type sshd struct {
 
 func startSSHD(t testing.TB) *sshd {
 	t.Helper()
-	program, err := exec.LookPath("/usr/sbin/sshd")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("sshd is not installed: apt-get install openssh-server")
-		}
-		t.Skip("sshd is not installed: apt-get install openssh-server")
-	}
+	program := testserver.Program(t, "/usr/sbin/sshd", "openssh-server")
 	if os.Geteuid() == 0 { // it wants this directory then
 		if os.Mkdir("/run/sshd", 0o755) == nil {
 			t.Cleanup(func() { os.Remove("/run/sshd") })

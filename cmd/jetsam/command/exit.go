@@ -142,12 +142,12 @@ func sentinelEnding(err error) ending {
 		{local.ErrGone, ending{exitStorage, "see that the disk is mounted where it was, then run the command again"}},
 		{storage.ErrNoCredentials, ending{exitStorage, ""}}, // which says what to set
 		{storage.ErrReadOnly, ending{exitStorage, "look at the owner and permissions of the repository, or at what its server lets this user do; readers can do with --no-lock"}},
+		{nats.ErrUnreachable, ending{exitUnreachable, "check --repo, and that the server with the repository runs"}},
 		{storage.ErrUnreachable, ending{exitStorage, "see that --repo names the right place, that its server runs, and that nothing is in the way; then run the command again: the repository is consistent"}},
 		{storage.ErrRetained, ending{exitStorage, "the storage keeps it until that time; run the command again then"}},
 		{repo.ErrNoSnapshots, ending{exitFailed, "nothing was removed; if everything shall go, add --unsafe-allow-remove-all"}},
 		{repo.ErrUnopenable, ending{exitFailed, "put that file back from a copy of the repository, where it is the same: it never changes"}},
 		{repo.ErrCorrupt, ending{exitFailed, "`jetsam check --read-data` tells what is damaged and what is lost"}},
-		{nats.ErrUnreachable, ending{exitUnreachable, "check --repo, and that the server with the repository runs"}},
 		{jetstream.ErrProtocol, ending{exitUnreachable, "check that --server or --context names the port for clients of a NATS server, and who runs it"}},
 		{jetstream.ErrUnreachable, ending{exitUnreachable, "check --server or --context, and that the server runs"}},
 		{jetstream.ErrNoJetStream, ending{exitUnreachable, "enable JetStream for this account, or name another account, --js-domain or --context"}},

@@ -193,64 +193,57 @@ func parseKeep(name, text string) (int, error) {
 	return n, nil
 }
 
-func (p *program) forget(c *cli.Context) error {
-	policy, err := retentionPolicy(c)
-	if err != nil {
-		return err
+// forgetRequest is what the flags ask for.
+type forgetRequest struct {
+	policy retention.Policy
+	lives  retention.Span // for how long the last snapshot of an earlier life of a stream is kept
+	by     snapshot.GroupBy
+	prune  repo.PruneOptions
+}
+
+// forgetRequested is what the flags ask for, unless they contradict each other.
+func forgetRequested(c *cli.Context) (q forgetRequest, err error) {
+	if q.policy, err = retentionPolicy(c); err != nil {
+		return q, err
 	}
-	lives, err := parseLives(c.String("keep-earlier-lives"))
-	if err != nil {
-		return err
+	if q.lives, err = parseLives(c.String("keep-earlier-lives")); err != nil {
+		return q, err
 	}
-	by, err := parseGroupBy(c.String("group-by"))
-	if err != nil {
-		return err
+	if q.by, err = parseGroupBy(c.String("group-by")); err != nil {
+		return q, err
 	}
 	switch {
-	case c.NArg() > 0 && !policy.Empty():
-		return usagef("snapshots by name (%s) and a policy (--keep-…); which is it?", c.Args().First())
-	case c.NArg() == 0 && policy.Empty():
-		return usagef("say what to keep, with --keep-daily 7 for example, or name the snapshots to forget")
+	case c.NArg() > 0 && !q.policy.Empty():
+		return q, usagef("snapshots by name (%s) and a policy (--keep-…); which is it?", c.Args().First())
+	case c.NArg() == 0 && q.policy.Empty():
+		return q, usagef("say what to keep, with --keep-daily 7 for example, or name the snapshots to forget")
 	}
-	prune, err := pruneOptions(c)
-	if err != nil {
-		return err
+	if q.prune, err = pruneOptions(c); err != nil {
+		return q, err
 	}
 	for _, f := range pruneFlags("") {
 		if name := f.Names()[0]; c.IsSet(name) && !c.Bool("prune") {
-			return usagef("--%s is for --prune", name)
+			return q, usagef("--%s is for --prune", name)
 		}
+	}
+	return q, nil
+}
+
+func (p *program) forget(c *cli.Context) error {
+	q, err := forgetRequested(c)
+	if err != nil {
+		return err
 	}
 	locked := p.reading
 	if c.Bool("prune") && !(c.Bool("dry-run") && c.Bool("no-lock")) {
 		locked = p.alone
 	}
 	return locked(c, func(ctx context.Context, r *repo.Repo) error {
-		plan := &forgetPlan{dry: c.Bool("dry-run")}
-		if c.NArg() > 0 {
-			chosen, err := p.chosenSnapshots(ctx, c, r)
-			if err != nil {
-				return err
-			}
-			if err := plan.named(chosen, by); err != nil {
-				return err
-			}
-		} else {
-			all, err := allSnapshots(ctx, r)
-			if err != nil {
-				return err
-			}
-			s := snapshotSelector(c)
-			chosen := slices.DeleteFunc(slices.Clone(all), func(sn *snapshot.Snapshot) bool { return !s.match(sn) })
-			if err := plan.apply(policy, chosen, by, p.now(), c.Bool("unsafe-allow-remove-all")); err != nil {
-				return err
-			}
-			if err := p.holdLives(ctx, r, plan, all, lives); err != nil {
-				return err
-			}
+		plan, err := p.planForget(ctx, c, r, q)
+		if err != nil {
+			return err
 		}
-		plan.settle()
-		err := p.runForget(ctx, r, plan)
+		err = p.runForget(ctx, r, plan)
 		if err == nil && !plan.dry && !c.Bool("prune") && len(plan.forget) > 0 {
 			p.out.note("what only they needed is stored until `jetsam prune` removes it")
 		}
@@ -258,11 +251,41 @@ func (p *program) forget(c *cli.Context) error {
 		if !c.Bool("prune") || err != nil && !errors.As(err, &partial) {
 			return err
 		}
-		if pruneErr := p.pruneAfter(ctx, r, plan, prune); pruneErr != nil {
+		if pruneErr := p.pruneAfter(ctx, r, plan, q.prune); pruneErr != nil {
 			return pruneErr // what could not be forgotten was warned of
 		}
 		return err
 	})
+}
+
+// planForget decides about the snapshots that are named, or about all that the flags choose.
+func (p *program) planForget(ctx context.Context, c *cli.Context, r *repo.Repo, q forgetRequest) (*forgetPlan, error) {
+	plan := &forgetPlan{dry: c.Bool("dry-run")}
+	if c.NArg() > 0 {
+		chosen, err := p.chosenSnapshots(ctx, c, r)
+		if err == nil {
+			err = plan.named(chosen, q.by)
+		}
+		if err != nil {
+			return nil, err
+		}
+		plan.settle()
+		return plan, nil
+	}
+	all, err := allSnapshots(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s := snapshotSelector(c)
+	chosen := slices.DeleteFunc(slices.Clone(all), func(sn *snapshot.Snapshot) bool { return !s.match(sn) })
+	if err := plan.apply(q.policy, chosen, q.by, p.now(), c.Bool("unsafe-allow-remove-all")); err != nil {
+		return nil, err
+	}
+	if err := p.holdLives(ctx, r, plan, all, q.lives); err != nil {
+		return nil, err
+	}
+	plan.settle()
+	return plan, nil
 }
 
 // pruneAfter prunes when snapshots were forgotten.
@@ -365,7 +388,7 @@ func (p *program) runForget(ctx context.Context, r *repo.Repo, plan *forgetPlan)
 	p.out.print(sum)
 	if err != nil && sum.Forgotten > 0 && ctx.Err() == nil {
 		p.out.warn("%v", err)
-		return &partialError{fmt.Sprintf("%s forgotten, %d could not be: the warning above says why", plural(sum.Forgotten, "snapshot"), sum.Failed)}
+		return &partialError{fmt.Sprintf("%s forgotten, %s could not be: the warning above says why", plural(sum.Forgotten, "snapshot"), formatCount(sum.Failed))}
 	}
 	return err
 }

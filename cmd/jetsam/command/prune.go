@@ -50,16 +50,9 @@ func newPrunePlanReport(p *repo.PrunePlan, dry bool) *prunePlanReport {
 		Used: amountReport(p.Used), Duplicate: amountReport(p.Duplicate), Unused: amountReport(p.Unused),
 		Keep: amountReport(p.Keep), Repack: amountReport(p.Repack), Copy: amountReport(p.Copy), Unneeded: amountReport(p.Unneeded), Missing: p.Missing,
 		Restore: amountReport(p.Restore), Unlisted: amountReport(p.Unlisted), Waiting: amountReport(p.Waiting), Left: p.Left,
-		Delete: amountReport(p.Delete), Later: amountReport(p.Later), Due: timeOrNil(p.Due), IndexFiles: p.IndexFiles, Replaced: p.IndexReplace,
+		Delete: amountReport(p.Delete), Later: amountReport(p.Later), Due: known(p.Due), IndexFiles: p.IndexFiles, Replaced: p.IndexReplace,
 		nothing: p.Nothing(),
 	}
-}
-
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 func (r *prunePlanReport) text(o *output) {
@@ -195,17 +188,6 @@ func (p *program) prune(c *cli.Context) error {
 	return p.alone(c, func(ctx context.Context, r *repo.Repo) error { return p.runPrune(ctx, r, o) })
 }
 
-// alone runs f with the repository that the flags name, opened and locked against everybody else.
-func (p *program) alone(c *cli.Context, f func(context.Context, *repo.Repo) error) error {
-	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
-		lock, err := r.Lock(ctx, true)
-		if err != nil {
-			return err
-		}
-		return errors.Join(f(lock.Context(), r), lock.Release())
-	})
-}
-
 // showPrune says what a prune would do.
 func (p *program) showPrune(ctx context.Context, r *repo.Repo, o repo.PruneOptions) error {
 	plan, err := p.planPrune(ctx, r, o)
@@ -252,8 +234,8 @@ func (p *program) runPrune(ctx context.Context, r *repo.Repo, o repo.PruneOption
 	first, last := retainedUntil(result.Refused)
 	p.out.print(&prunedReport{
 		MessageType: "pruned", Copied: amountReport(result.Copied), Written: amountReport(result.NewPacks), Deleted: amountReport(result.Deleted),
-		Later: amountReport(plan.Later), Due: timeOrNil(plan.Due), IndexFiles: result.IndexFiles, Refused: len(result.Refused),
-		First: timeOrNil(first), Last: timeOrNil(last),
+		Later: amountReport(plan.Later), Due: known(plan.Due), IndexFiles: result.IndexFiles, Refused: len(result.Refused),
+		First: known(first), Last: known(last),
 		nothing: plan.Nothing() && plan.Later.Count == 0,
 	})
 	if n := len(result.Refused); n > 0 {

@@ -176,8 +176,17 @@ func (p *program) opened(c *cli.Context, f func(context.Context, *repo.Repo) err
 
 // reading runs f with the repository that the flags name, opened and locked for reading.
 func (p *program) reading(c *cli.Context, f func(context.Context, *repo.Repo) error) error {
+	return p.locked(c, false, f)
+}
+
+// alone runs f with the repository that the flags name, opened and locked against everybody else.
+func (p *program) alone(c *cli.Context, f func(context.Context, *repo.Repo) error) error {
+	return p.locked(c, true, f)
+}
+
+func (p *program) locked(c *cli.Context, exclusive bool, f func(context.Context, *repo.Repo) error) error {
 	return p.opened(c, func(ctx context.Context, r *repo.Repo) error {
-		lock, err := r.Lock(ctx, false)
+		lock, err := r.Lock(ctx, exclusive)
 		if err != nil {
 			return err
 		}
