@@ -39,5 +39,12 @@ func crowding() []mutant {
 			new:     "ok && streamlog.OpenDir(ctx, s.p.rd, dir).Err == nil && before.tree == dir.Subtree {\n",
 			pkg:     inTests, run: "^TestFindDoesNotOpenWhatIsTheSame$",
 		},
+		{
+			promise: "of many streams, those are found that listen to a subject by a wildcard",
+			file:    "restore/subjects.go",
+			old:     `range []string{token, "*"} {`,
+			new:     `range []string{token} {`,
+			pkg:     inRestore, run: "^TestClaimsOverlap$",
+		},
 	}
 }
