@@ -46,5 +46,33 @@ func crowding() []mutant {
 			new:     `range []string{token} {`,
 			pkg:     inRestore, run: "^TestClaimsOverlap$",
 		},
+		{
+			promise: "what is the same of many streams is said once",
+			file:    "cmd/jetsam/command/crowd.go",
+			old:     "case !told[s.many]:",
+			new:     "default:",
+			pkg:     inCommand, run: "^TestCrowd$",
+		},
+		{
+			promise: "what is said of a few streams, or is of one only, is said in full",
+			file:    "cmd/jetsam/command/crowd.go",
+			old:     `s.many == "" || len(names) <= mostAlike`,
+			new:     "len(names) <= 1",
+			pkg:     inCommand, run: "^TestCrowd$",
+		},
+		{
+			promise: "a stream that was read once is not said to be torn in two attempts",
+			file:    "cmd/jetsam/command/backup.go",
+			old:     `if s.Retried == "" { // which`,
+			new:     `if false { // which`,
+			pkg:     inCommand, run: "^TestTornInWords$",
+		},
+		{
+			promise: "an error that many names are missing tells some of them",
+			file:    "jetstream/list.go",
+			old:     "names[:min(len(names), mostNamed)]",
+			new:     "names",
+			pkg:     inJetstream, run: "^TestMissingErrorOfMany$",
+		},
 	}
 }
