@@ -64,6 +64,7 @@ type Dump struct {
 // among them, with the reason. Two dumps of one stream are an error, and so is a directory that has none.
 func FindDumps(ctx context.Context, dirs []string) ([]*Dump, error) {
 	var all []*Dump
+	known := map[string]bool{} // by their directories
 	for _, dir := range dirs {
 		found, err := findBelow(ctx, dir)
 		if err != nil {
@@ -73,7 +74,8 @@ func FindDumps(ctx context.Context, dirs []string) ([]*Dump, error) {
 			return nil, fmt.Errorf("directory %s: %w", dir, ErrNoDumps)
 		}
 		for _, d := range found {
-			if !slices.ContainsFunc(all, func(other *Dump) bool { return other.Dir == d.Dir }) {
+			if !known[d.Dir] {
+				known[d.Dir] = true
 				all = append(all, d)
 			}
 		}

@@ -154,7 +154,7 @@ func (s source) Size(h blob.Handle) (uint32, bool) {
 // prepare finds out how the stream stands, what it has in common with the earlier log, and what of that died.
 func (i *increment) prepare(ctx context.Context) error {
 	src := source{i.b.w.Reader(), i.b.w}
-	stream, err := streamlog.OpenStream(ctx, src, i.parent.tree, i.name)
+	stream, err := i.parent.open(ctx, src)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,22 @@ type ancestor struct {
 	created  time.Time // the stream
 	life     time.Time // when its life began, see [streamlog.CapturedStream.Began]
 	last     uint64    // the sequence of its last message
+
+	dir    *snapshot.Node // the stream's
+	dirErr error          // why there is none
+}
+
+// open reads the stream, but not its messages.
+func (a *ancestor) open(ctx context.Context, src streamlog.Loader) (*streamlog.Stream, error) {
+	if a.dir == nil {
+		return nil, cmp.Or(a.dirErr, errNoAncestor)
+	}
+	s := streamlog.OpenDir(ctx, src, a.dir)
+	return s, s.Err
 }
 
 // findAncestors finds, for each stream, the newest snapshot of the same host, cluster and account that holds one of its name. What cannot be read is
-// in the error; the ancestors are those that can.
+// in the error; the ancestors are those that can. However many streams there are, each snapshot's directory of them is read once.
 func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (map[string]ancestor, error) {
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
@@ -51,16 +64,21 @@ func (b *run) findAncestors(ctx context.Context, r *repo.Repo, names []string) (
 	snapshot.Sort(all)
 	found := make(map[string]ancestor, len(names))
 	for i := len(all) - 1; i >= max(0, len(all)-maxAncestors) && len(found) < len(wanted); i-- {
-		a, err := streamlog.OpenAccount(ctx, b.w.Reader(), all[i].Tree)
+		d, err := streamlog.OpenDirectory(ctx, b.w.Reader(), all[i].Tree)
+		if err == nil {
+			err = d.AccountErr
+		}
 		if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
 			errs = append(errs, fmt.Errorf("snapshot %s: %w", all[i].ID().Short(), err))
 		}
-		if err != nil || a.Server.Cluster != b.server.Cluster || a.Server.Domain != b.account.Domain {
+		if err != nil || d.Account.Server.Cluster != b.server.Cluster || d.Account.Server.Domain != b.account.Domain {
 			continue
 		}
-		for _, c := range a.Captured {
+		for _, c := range d.Account.Captured {
 			if _, known := found[c.Name]; wanted[c.Name] && !known && !c.Created.IsZero() {
-				found[c.Name] = ancestor{all[i].ID(), all[i].Time, all[i].Tree, c.Created, c.Began(), c.LastSeq}
+				a := ancestor{snapshot: all[i].ID(), taken: all[i].Time, tree: all[i].Tree, created: c.Created, life: c.Began(), last: c.LastSeq}
+				a.dir, a.dirErr = d.Find(c.Name)
+				found[c.Name] = a
 			}
 		}
 	}
@@ -123,8 +141,15 @@ func (b *run) same(ctx context.Context, captures []*capture) storage.ID {
 			return storage.ID{}
 		}
 	}
-	held, err := streamlog.Names(ctx, b.w.Reader(), first.tree)
-	if err != nil || len(held) != len(captures) {
+	d, err := streamlog.OpenDirectory(ctx, b.w.Reader(), first.tree)
+	if err != nil {
+		return storage.ID{}
+	}
+	held := 0
+	for range d.Streams() {
+		held++
+	}
+	if held != len(captures) {
 		return storage.ID{}
 	}
 	return first.snapshot
@@ -133,7 +158,8 @@ func (b *run) same(ctx context.Context, captures []*capture) storage.ID {
 // unchanged says whether a stream's directory is the one in the earlier snapshot, also where the stream was read whole, as an empty one is.
 func (b *run) unchanged(ctx context.Context, c *capture) bool {
 	if !c.Unchanged && c.Err == nil && c.Torn == "" && len(c.FailedConsumers) == 0 {
-		s, err := streamlog.OpenStream(ctx, b.w.Reader(), b.ancestors[c.Name].tree, c.Name)
+		a := b.ancestors[c.Name]
+		s, err := a.open(ctx, b.w.Reader())
 		c.Unchanged = err == nil && s.Node().Subtree == c.node.Subtree
 	}
 	return c.Unchanged

@@ -34,9 +34,17 @@ type MissingError struct {
 	Reasons map[string]error // by name
 }
 
+// mostNamed is how many names an error tells.
+const mostNamed = 10
+
 func (e *MissingError) Error() string {
 	names := slices.Sorted(maps.Keys(e.Reasons))
-	return fmt.Sprintf("no information about %s %s: %v", e.Of, strings.Join(names, ", "), e.Reasons[names[0]])
+	named := names[:min(len(names), mostNamed)]
+	text := strings.Join(named, ", ")
+	if more := len(names) - len(named); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("no information about %s %s: %v", e.Of, text, e.Reasons[names[0]])
 }
 
 // page is an answer to STREAM.LIST or CONSUMER.LIST: at most 256 entries, sorted by name.

@@ -285,6 +285,18 @@ func TestStreamsWithoutALeader(t *testing.T) {
 	}
 }
 
+// TestMissingErrorOfMany: an error that is told of each of many streams does not name all others each time.
+func TestMissingErrorOfMany(t *testing.T) {
+	reasons := map[string]error{}
+	for i := range 1000 {
+		reasons[fmt.Sprintf("S%03d", i)] = jetstream.ErrTimeout
+	}
+	text := (&jetstream.MissingError{Of: "streams", Reasons: reasons}).Error()
+	if !strings.HasPrefix(text, "no information about streams S000, S001, ") || !strings.Contains(text, ", S009 and 990 more: ") || strings.Contains(text, "S010") {
+		t.Errorf("error %q", text)
+	}
+}
+
 func TestAnswersThatAreNone(t *testing.T) {
 	for name, answer := range map[string]string{
 		"not JSON":           `<html>`,

@@ -76,9 +76,11 @@ func merged(all []Account) (out []Account) {
 			out = append(out, Account{Host: a.Host, Name: a.Name})
 			at = len(out) - 1
 		}
-		known := slices.DeleteFunc(out[at].Streams, func(old Stream) bool {
-			return slices.ContainsFunc(a.Streams, func(s Stream) bool { return s.Name == old.Name })
-		})
+		again := make(map[string]bool, len(a.Streams))
+		for _, s := range a.Streams {
+			again[s.Name] = true
+		}
+		known := slices.DeleteFunc(out[at].Streams, func(old Stream) bool { return again[old.Name] })
 		a.Streams = append(known, a.Streams...)
 		out[at] = a
 	}

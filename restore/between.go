@@ -21,6 +21,7 @@ import (
 type meantime struct {
 	capturedAt time.Time          // for its own snapshot
 	next       *snapshot.Snapshot // the next one that has the stream; nil: none
+	inNext     entry              // its directory there
 	later      *log               // of next, where something came by the time; nil: nothing
 	reached    uint64             // the last sequence that next has of it
 
@@ -88,7 +89,7 @@ func (p *Plan) trim(ctx context.Context, s *StreamPlan) (trimmed bool, err error
 
 // openNext opens the stream in the next snapshot.
 func (p *Plan) openNext(ctx context.Context, s *StreamPlan) (*log, error) {
-	held, err := streamlog.OpenStream(ctx, p.rd, s.next.Tree, s.Source)
+	held, err := s.inNext.open(ctx, p.rd)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -35,18 +36,15 @@ type Change struct {
 
 // Diff compares the chosen streams of two snapshots. Messages are read only as far as it takes to know whether one goes on from the other.
 func Diff(ctx context.Context, rd *repo.Reader, a, b *snapshot.Snapshot, sel streamlog.Selection) ([]Change, error) {
-	var held [2]map[string]*streamlog.Stream
+	var dirs [2]map[string]*snapshot.Node
 	var names []string
 	for i, sn := range []*snapshot.Snapshot{a, b} {
-		c, err := streamlog.Open(ctx, rd, sn.Tree)
+		d, err := openDirectory(ctx, rd, sn)
 		if err != nil {
-			return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+			return nil, err
 		}
-		held[i] = map[string]*streamlog.Stream{}
-		for _, s := range c.Streams {
-			held[i][s.Name] = s
-			names = append(names, s.Name)
-		}
+		dirs[i] = maps.Collect(d.Streams())
+		names = slices.AppendSeq(names, maps.Keys(dirs[i]))
 	}
 	slices.Sort(names)
 	picked, err := sel.Pick(slices.Compact(names))
@@ -57,7 +55,7 @@ func Diff(ctx context.Context, rd *repo.Reader, a, b *snapshot.Snapshot, sel str
 	out := make([]Change, 0, len(picked))
 	for _, name := range picked {
 		c := Change{Stream: name}
-		c.Err = p.compareSnapshots(ctx, held[0][name], held[1][name], &c)
+		c.Err = p.compareSnapshots(ctx, p.openBoth(ctx, dirs[0][name], dirs[1][name]), &c)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -66,8 +64,24 @@ func Diff(ctx context.Context, rd *repo.Reader, a, b *snapshot.Snapshot, sel str
 	return out, nil
 }
 
+// openBoth opens a stream of two snapshots, of which one may lack it: then that is nil.
+func (p *Plan) openBoth(ctx context.Context, a, b *snapshot.Node) (both [2]*streamlog.Stream) {
+	if a != nil {
+		both[0] = streamlog.OpenDir(ctx, p.rd, a)
+	}
+	switch {
+	case b == nil:
+	case a != nil && a.Subtree == b.Subtree:
+		both[1] = both[0]
+	default:
+		both[1] = streamlog.OpenDir(ctx, p.rd, b)
+	}
+	return both
+}
+
 // compareSnapshots compares a stream of two snapshots, of which one may lack it.
-func (p *Plan) compareSnapshots(ctx context.Context, a, b *streamlog.Stream, c *Change) error {
+func (p *Plan) compareSnapshots(ctx context.Context, both [2]*streamlog.Stream, c *Change) error {
+	a, b := both[0], both[1]
 	c.In = [2]bool{a != nil, b != nil}
 	for _, s := range []*streamlog.Stream{a, b} {
 		if s != nil && s.Err != nil {

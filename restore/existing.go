@@ -61,15 +61,19 @@ func (o Options) check(moment bool) error {
 
 // decide says what is done with each stream, by what the server has.
 func (p *Plan) decide(existing []*jetstream.StreamInfo, there map[string]*jetstream.StreamInfo) {
+	copies := map[string][]string{}
+	for _, info := range existing {
+		if of, is := info.Metadata[copyName]; is {
+			copies[of] = append(copies[of], info.Name)
+		}
+	}
 	for _, s := range p.Streams {
 		if s.LeftAlone != "" {
 			continue
 		}
 		p.decideOne(s, there[s.Name])
-		for _, info := range existing {
-			if info.Metadata[copyName] == s.Name {
-				s.warning("stream %s is the copy that a restore made to replace this one, and that was interrupted: delete it when all is well", info.Name)
-			}
+		for _, name := range copies[s.Name] {
+			s.warning("stream %s is the copy that a restore made to replace this one, and that was interrupted: delete it when all is well", name)
 		}
 	}
 }

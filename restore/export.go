@@ -136,18 +136,18 @@ func (s *StreamPlan) warnOfServers() error {
 
 // warnOfOverlaps says which streams cannot be restored into one account.
 func (x *Export) warnOfOverlaps() {
-	var taken []claim
+	taken := &claims{}
 	for _, s := range x.Streams {
 		if !s.runs() {
 			continue
 		}
 		mine := subjectsOf(s.Name, s.config)
-		for _, c := range taken {
+		for _, c := range taken.overlapping(mine) {
 			if own, other, ok := firstOverlap(mine, c.subjects); ok {
 				s.warning("its subject %q overlaps %q of stream %s: one account takes only one of them", own, other, c.name)
 			}
 		}
-		taken = append(taken, claim{name: s.Name, subjects: mine})
+		taken.add(claim{name: s.Name, subjects: mine})
 	}
 }
 

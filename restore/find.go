@@ -122,23 +122,23 @@ func Find(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, 
 
 // snapshot searches one, and says whether any of its streams is chosen.
 func (s *search) snapshot(ctx context.Context, sn *snapshot.Snapshot) (any bool, err error) {
-	held, err := streamlog.Open(ctx, s.p.rd, sn.Tree)
+	d, err := openDirectory(ctx, s.p.rd, sn)
 	switch {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	case errors.Is(err, streamlog.ErrNoStreams):
 		return false, nil
 	case err != nil:
-		s.lost = append(s.lost, fmt.Sprintf("snapshot %s: %v", sn.ID().Short(), err))
+		s.lost = append(s.lost, err.Error())
 		return false, nil
 	}
 	owner := ownerOf(sn)
-	for _, st := range held.Streams {
-		if !s.q.Selection.Has(st.Name) {
+	for name, dir := range d.Streams() {
+		if !s.q.Selection.Has(name) {
 			continue
 		}
 		any = true
-		if err := s.stream(ctx, sn, owner+"/"+st.Name, st); err != nil {
+		if err := s.stream(ctx, sn, owner+"/"+name, dir); err != nil {
 			return any, err
 		}
 	}
@@ -146,14 +146,14 @@ func (s *search) snapshot(ctx context.Context, sn *snapshot.Snapshot) (any bool,
 }
 
 // stream searches one stream of a snapshot. One that is as in the snapshot before is not read.
-func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, st *streamlog.Stream) error {
-	tree := st.Node().Subtree
-	if before, ok := s.last[key]; ok && before.tree == tree {
+func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, dir *snapshot.Node) error {
+	if before, ok := s.last[key]; ok && before.tree == dir.Subtree {
 		for _, f := range before.hits {
 			f.Snapshots = append(f.Snapshots, sn)
 		}
 		return nil
 	}
+	st := streamlog.OpenDir(ctx, s.p.rd, dir)
 	l := &log{name: st.Name, held: st, want: everything}
 	all, err := l.open(ctx)
 	if ctx.Err() != nil {
@@ -193,7 +193,7 @@ func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, 
 			hits = append(hits, f)
 		}
 	}
-	s.last[key] = searched{tree, hits}
+	s.last[key] = searched{dir.Subtree, hits}
 	return nil
 }
 

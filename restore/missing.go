@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"jetsam/snapshot"
 	"jetsam/streamlog"
 )
 
@@ -28,14 +29,17 @@ func withoutName(f streamlog.FailedStream) string {
 }
 
 // pickMissing puts those of the picked streams into the plan that the backup could not read, and returns the others.
-func (p *Plan) pickMissing(picked []string, held map[string]*streamlog.Stream) (there []string, err error) {
+func (p *Plan) pickMissing(picked []string, held map[string]*snapshot.Node) (there []string, err error) {
+	failed := make(map[string]streamlog.FailedStream, len(p.Account.Failed))
+	for _, f := range slices.Backward(p.Account.Failed) {
+		failed[f.Name] = f
+	}
 	for _, name := range picked {
 		if held[name] != nil {
 			there = append(there, name)
 			continue
 		}
-		i := slices.IndexFunc(p.Account.Failed, func(f streamlog.FailedStream) bool { return f.Name == name })
-		p.Missing = append(p.Missing, p.Account.Failed[i])
+		p.Missing = append(p.Missing, failed[name])
 	}
 	if len(there) == 0 && len(p.Missing) > 0 {
 		return nil, &NotCapturedError{Snapshot: p.Snapshot.ID().Short(), Streams: p.Missing}

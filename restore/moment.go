@@ -22,9 +22,30 @@ type moment struct {
 	before []*snapshot.Snapshot // none younger, the newest first
 	after  []*snapshot.Snapshot // all younger, the oldest first
 
-	accounts map[*snapshot.Snapshot]*streamlog.Account // those that were read; nil where it cannot be, or is none of jetsam's
+	accounts map[*snapshot.Snapshot]*register // of those that were read; nil where it cannot be, or is none of jetsam's
 	warnings []string
 }
+
+// register is an account of a snapshot, with its streams by their names.
+type register struct {
+	*streamlog.Account
+	captured map[string]*streamlog.CapturedStream
+	failed   map[string]bool
+}
+
+func newRegister(a *streamlog.Account) *register {
+	r := &register{a, make(map[string]*streamlog.CapturedStream, len(a.Captured)), make(map[string]bool, len(a.Failed))}
+	for i := range slices.Backward(a.Captured) {
+		r.captured[a.Captured[i].Name] = &a.Captured[i]
+	}
+	for _, f := range a.Failed {
+		r.failed[f.Name] = true
+	}
+	return r
+}
+
+// has says whether the account's snapshot captured a stream.
+func (r *register) has(name string) bool { return r != nil && r.captured[name] != nil }
 
 // picked is a chosen stream, and the snapshots between which the time lies.
 type picked struct {
@@ -32,6 +53,57 @@ type picked struct {
 	base *snapshot.Snapshot // the newest in which the stream was captured by then
 	next *snapshot.Snapshot // the next one that has it; nil: none
 	why  string             // why there is no base
+
+	inBase, inNext entry
+}
+
+// entry is a stream's directory in a snapshot, or why there is none.
+type entry struct {
+	dir *snapshot.Node
+	err error
+}
+
+// open reads the stream, but not its messages.
+func (e entry) open(ctx context.Context, rd *repo.Reader) (*streamlog.Stream, error) {
+	if e.err != nil {
+		return nil, e.err
+	}
+	s := streamlog.OpenDir(ctx, rd, e.dir)
+	return s, s.Err
+}
+
+// locate finds the directories of the chosen streams. Each snapshot's directory of streams is read once, and only one is in memory at a time.
+func (m *moment) locate(ctx context.Context, chosen []picked) error {
+	sought := map[*snapshot.Snapshot]map[string]*entry{}
+	seek := func(sn *snapshot.Snapshot, name string, e *entry) {
+		if sn == nil {
+			return
+		}
+		if sought[sn] == nil {
+			sought[sn] = map[string]*entry{}
+		}
+		sought[sn][name] = e
+	}
+	for i := range chosen {
+		c := &chosen[i]
+		seek(c.base, c.name, &c.inBase)
+		seek(c.next, c.name, &c.inNext)
+	}
+	for sn, entries := range sought {
+		d, err := streamlog.OpenDirectory(ctx, m.rd, sn.Tree)
+		if err != nil {
+			d, err = streamlog.OpenDirectory(ctx, m.rd, sn.Tree) // what a storage fails to give once is not lost yet
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for name, e := range entries {
+			if e.err = err; err == nil {
+				e.dir, e.err = d.Find(name)
+			}
+		}
+	}
+	return nil
 }
 
 // newestOf is the newest of the snapshots that streams are taken from, or none.
@@ -47,7 +119,7 @@ func newestOf(chosen []picked, none *snapshot.Snapshot) *snapshot.Snapshot {
 
 // newMoment sorts the snapshots, which must be of one host and account, but for those that hold other files than streams.
 func newMoment(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, at time.Time) (*moment, error) {
-	m := &moment{rd: rd, at: at, accounts: map[*snapshot.Snapshot]*streamlog.Account{}}
+	m := &moment{rd: rd, at: at, accounts: map[*snapshot.Snapshot]*register{}}
 	sorted, err := m.oneOwner(ctx, snapshots)
 	if err != nil {
 		return nil, err
@@ -113,9 +185,9 @@ func wasToHoldAll(sn *snapshot.Snapshot) bool {
 }
 
 // account reads a snapshot's account. The error is ctx's.
-func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*streamlog.Account, error) {
-	if a, known := m.accounts[sn]; known {
-		return a, nil
+func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*register, error) {
+	if r, known := m.accounts[sn]; known {
+		return r, nil
 	}
 	a, err := streamlog.OpenAccount(ctx, m.rd, sn.Tree)
 	if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
@@ -129,13 +201,17 @@ func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*streamlog
 			return nil, err
 		}
 	}
-	m.accounts[sn] = a
-	return a, nil
+	var r *register
+	if a != nil {
+		r = newRegister(a)
+	}
+	m.accounts[sn] = r
+	return r, nil
 }
 
 // guess makes up the account of a snapshot whose own cannot be read, from the names of its streams: they were captured after its time.
 func (m *moment) guess(ctx context.Context, sn *snapshot.Snapshot, why error) (*streamlog.Account, error) {
-	names, err := streamlog.Names(ctx, m.rd, sn.Tree)
+	d, err := streamlog.OpenDirectory(ctx, m.rd, sn.Tree)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -145,23 +221,10 @@ func (m *moment) guess(ctx context.Context, sn *snapshot.Snapshot, why error) (*
 	}
 	m.warnings = append(m.warnings, fmt.Sprintf("what snapshot %s says of the whole account cannot be read, and when exactly its streams were captured: %v", sn.ID().Short(), why))
 	a := &streamlog.Account{Excluded: []string{"*"}}
-	for _, name := range names {
+	for name := range d.Streams() {
 		a.Captured = append(a.Captured, streamlog.CapturedStream{Name: name, Captured: sn.Time})
 	}
 	return a, nil
-}
-
-// captureOf is how an account's snapshot captured a stream, or nil.
-func captureOf(a *streamlog.Account, name string) *streamlog.CapturedStream {
-	if a == nil {
-		return nil
-	}
-	for i := range a.Captured {
-		if a.Captured[i].Name == name {
-			return &a.Captured[i]
-		}
-	}
-	return nil
 }
 
 // pick finds the chosen streams. Those of a glob, and all, are those of the newest snapshot of the whole account by then, and of the snapshots
@@ -191,7 +254,7 @@ func (m *moment) pick(ctx context.Context, sel streamlog.Selection) ([]picked, e
 		}
 		out = append(out, p)
 	}
-	return out, nil
+	return out, m.locate(ctx, out)
 }
 
 // tellNew warns of streams that are chosen by a glob or as all, and that were made between the snapshots: there is none to restore them from.
@@ -205,7 +268,7 @@ func (m *moment) tellNew(ctx context.Context, sel streamlog.Selection, known []s
 			continue
 		}
 		for _, c := range a.Captured {
-			if slices.Contains(known, c.Name) || c.Created.IsZero() || c.Created.After(m.at) {
+			if _, there := slices.BinarySearch(known, c.Name); there || c.Created.IsZero() || c.Created.After(m.at) {
 				continue
 			}
 			if sel.Has(c.Name) {
@@ -223,10 +286,10 @@ func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[
 	bases = map[string]*snapshot.Snapshot{}
 	there := map[string]bool{}                // streams that were there; false: not captured by then, as far as was looked
 	failed := map[string]*snapshot.Snapshot{} // the newest in which a stream could not be read
-	var whole []*streamlog.Account            // of the snapshots of the whole account that were seen
+	var whole []*register                     // of the snapshots of the whole account that were seen
 	gone := func(name string) bool {          // one of these neither has it nor excludes it: older ones do not say that it was there
 		_, found := there[name]
-		return !found && slices.ContainsFunc(whole, func(a *streamlog.Account) bool { return !a.Excludes(name) })
+		return !found && slices.ContainsFunc(whole, func(a *register) bool { return !a.Excludes(name) })
 	}
 	for _, sn := range m.before {
 		a, err := m.account(ctx, sn)
@@ -257,7 +320,7 @@ func (m *moment) bases(ctx context.Context, sel streamlog.Selection) (bases map[
 		if wasToHoldAll(sn) {
 			whole = append(whole, a)
 		}
-		settled := slices.ContainsFunc(whole, func(a *streamlog.Account) bool { return len(a.Excluded) == 0 })
+		settled := slices.ContainsFunc(whole, func(a *register) bool { return len(a.Excluded) == 0 })
 		if settled && complete(there, sel.Names) {
 			break
 		}
@@ -292,9 +355,10 @@ const mostAhead = 100
 
 // ahead are the snapshots after base, the oldest first.
 func (m *moment) ahead(base *snapshot.Snapshot) []*snapshot.Snapshot {
-	out := slices.Clone(m.before[:max(0, slices.Index(m.before, base))])
+	at := max(0, slices.Index(m.before, base))
+	out := slices.Clone(m.before[max(0, at-mostAhead):at])
 	slices.Reverse(out)
-	out = append(out, m.after...)
+	out = append(out, m.after[:min(len(m.after), mostAhead)]...)
 	return out[:min(len(out), mostAhead)]
 }
 
@@ -305,11 +369,10 @@ func (m *moment) nextOf(ctx context.Context, name string, base *snapshot.Snapsho
 		if err != nil {
 			return nil, err
 		}
-		if captureOf(a, name) != nil {
+		if a.has(name) {
 			return sn, nil
 		}
-		failed := a == nil || slices.ContainsFunc(a.Failed, func(f streamlog.FailedStream) bool { return f.Name == name })
-		if !failed && wasToHoldAll(sn) && !a.Excludes(name) {
+		if a != nil && !a.failed[name] && wasToHoldAll(sn) && !a.Excludes(name) {
 			return nil, nil
 		}
 	}
@@ -323,7 +386,7 @@ func (m *moment) absent(ctx context.Context, unmatched *streamlog.UnmatchedError
 		if err != nil {
 			return err
 		}
-		if captureOf(a, unmatched.Name) != nil {
+		if a.has(unmatched.Name) {
 			return &RequestError{Stream: unmatched.Name, Reason: fmt.Sprintf("no snapshot captured it by %s: the first that did is %s of %s; naming that one with the same --at "+
 				"restores what it has from before, which lacks what had been deleted since", when(m.at), sn.ID().Short(), when(sn.Time))}
 		}

@@ -134,20 +134,32 @@ func choose(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, o Optio
 	if err := o.check(false); err != nil {
 		return nil, err
 	}
-	held, err := streamlog.Open(ctx, rd, sn.Tree)
+	d, err := openDirectory(ctx, rd, sn)
 	if err != nil {
-		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+		return nil, err
 	}
-	p := &Plan{Snapshot: sn, Account: held.Account, Options: o, rd: rd, run: newRun(), made: time.Now()}
-	if held.AccountErr != nil {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("what the snapshot says of the whole account cannot be read, the streams can: %v", held.AccountErr))
+	p := &Plan{Snapshot: sn, Account: d.Account, Options: o, rd: rd, run: newRun(), made: time.Now()}
+	if d.AccountErr != nil {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("what the snapshot says of the whole account cannot be read, the streams can: %v", d.AccountErr))
 	}
-	if err := p.pick(held); len(p.Missing) > 0 && err != nil {
+	if err := p.pick(ctx, d); len(p.Missing) > 0 && err != nil {
 		return p, err
 	} else if err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// openDirectory reads which streams a snapshot holds. What a newer jetsam wrote is not for this one.
+func openDirectory(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot) (*streamlog.Directory, error) {
+	d, err := streamlog.OpenDirectory(ctx, rd, sn.Tree)
+	if err == nil && errors.Is(d.AccountErr, streamlog.ErrUnsupported) {
+		err = d.AccountErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+	}
+	return d, nil
 }
 
 // chooseAt begins the plan of streams as they were at a time.
@@ -187,19 +199,19 @@ func chooseAt(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapsh
 
 // open begins the plan of a stream as it was at a time.
 func (p *Plan) open(ctx context.Context, m *moment, c picked) (*StreamPlan, error) {
-	s := &StreamPlan{Name: c.name, From: c.base, keepLastSeq: p.Options.Cut.KeepLastSeq, meantime: meantime{next: c.next}}
+	s := &StreamPlan{Name: c.name, From: c.base, keepLastSeq: p.Options.Cut.KeepLastSeq, meantime: meantime{next: c.next, inNext: c.inNext}}
 	a, err := m.account(ctx, c.base)
 	if err != nil {
 		return nil, err
 	}
-	held, err := streamlog.OpenStream(ctx, p.rd, c.base.Tree, c.name)
+	held, err := c.inBase.open(ctx, p.rd)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if held == nil {
 		held = &streamlog.Stream{Name: c.name, Err: fmt.Errorf("snapshot %s: %w", c.base.ID().Short(), err)}
 	}
-	s.snapshot, s.capturedAt = c.base.ID().Short(), captureOf(a, c.name).Captured
+	s.snapshot, s.capturedAt = c.base.ID().Short(), a.captured[c.name].Captured
 	s.log = &log{name: c.name, held: held, want: everything}
 	return s, nil
 }
@@ -252,23 +264,27 @@ func (p *Plan) nothingLeft() error {
 	return first.uncuttable("%s", first.Nothing)
 }
 
-// pick puts the chosen streams into the plan.
-func (p *Plan) pick(held *streamlog.Contents) error {
-	byName := make(map[string]*streamlog.Stream, len(held.Streams))
-	names := make([]string, len(held.Streams))
-	for i, s := range held.Streams {
-		names[i], byName[s.Name] = s.Name, s
+// pick puts the chosen streams into the plan. No other is read.
+func (p *Plan) pick(ctx context.Context, d *streamlog.Directory) error {
+	dirs := map[string]*snapshot.Node{}
+	var names []string
+	for name, dir := range d.Streams() {
+		names, dirs[name] = append(names, name), dir
 	}
 	picked, err := p.Options.Selection.Pick(append(names, p.failedNames()...))
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", p.Snapshot.ID().Short(), err)
 	}
-	if picked, err = p.pickMissing(picked, byName); err != nil {
+	if picked, err = p.pickMissing(picked, dirs); err != nil {
 		return err
 	}
 	for _, name := range picked {
+		held := streamlog.OpenDir(ctx, p.rd, dirs[name])
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		p.Streams = append(p.Streams, &StreamPlan{
-			Name: name, From: p.Snapshot, snapshot: p.Snapshot.ID().Short(), log: &log{name: name, held: byName[name], want: everything}, keepLastSeq: p.Options.Cut.KeepLastSeq,
+			Name: name, From: p.Snapshot, snapshot: p.Snapshot.ID().Short(), log: &log{name: name, held: held, want: everything}, keepLastSeq: p.Options.Cut.KeepLastSeq,
 		})
 	}
 	return nil

@@ -38,7 +38,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 	if err := p.findLeftovers(ctx, there); err != nil {
 		return err
 	}
-	taken := claims(existing)
+	taken := claimsOf(existing)
 	for _, s := range p.Streams {
 		if !s.runs() || len(s.Conflicts) > 0 {
 			continue
@@ -46,7 +46,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 		if err := p.check(ctx, s, taken); err != nil {
 			return err
 		}
-		taken = append(taken, claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
+		taken.add(claim{s.Name, subjectsOf(s.Name, s.config), "the snapshot's stream"})
 	}
 	p.checkLimits(account, existing)
 	return p.conflicts()
@@ -55,6 +55,7 @@ func (p *Plan) preflight(ctx context.Context) error {
 // tellMissing tells of streams of the server that no server leads just now: of these, only the names are known. Who restores what is missing, or skips
 // what exists, leaves them alone.
 func (p *Plan) tellMissing(missing *jetstream.MissingError) {
+	unknown := missing.Error()
 	for _, s := range p.Streams {
 		why, there := missing.Reasons[s.Name]
 		switch {
@@ -63,7 +64,7 @@ func (p *Plan) tellMissing(missing *jetstream.MissingError) {
 		case there:
 			s.conflict("bring back the servers that hold it, or leave it out", "a stream of that name exists, and no server says more of it: %v", why)
 		case s.runs():
-			s.warning("whether its subjects overlap those of streams that no server leads just now is not known: %v", missing)
+			s.warning("whether its subjects overlap those of streams that no server leads just now is not known: %s", unknown)
 		}
 	}
 }
@@ -75,7 +76,7 @@ func (p *Plan) leavesAlone() bool {
 }
 
 // check holds what is done with a stream against the server, and says what the user may not expect.
-func (p *Plan) check(ctx context.Context, s *StreamPlan, taken []claim) error {
+func (p *Plan) check(ctx context.Context, s *StreamPlan, taken *claims) error {
 	switch s.Action {
 	case AddConsumers:
 		return p.checkConsumersOnly(ctx, s)
@@ -151,32 +152,18 @@ func (p *Plan) conflicts() error {
 	return nil
 }
 
-// claim is a name and the subjects that a stream holds.
-type claim struct {
-	name     string
-	subjects []string
-	whose    string
-}
-
-func claims(streams []*jetstream.StreamInfo) []claim {
-	var out []claim
-	for _, s := range streams {
-		out = append(out, claim{s.Name, subjectsOf(s.Name, s.StreamSettings), "the server's stream"})
-	}
-	return out
-}
-
 func (s *StreamPlan) conflict(advice, reason string, args ...any) {
 	s.Conflicts = append(s.Conflicts, Conflict{Stream: s.Name, Reason: fmt.Sprintf(reason, args...), Advice: advice})
 }
 
 // checkSubjects finds streams that listen to the same subjects: a server refuses those only after all data was sent.
-func (s *StreamPlan) checkSubjects(taken []claim) {
-	for _, c := range taken {
+func (s *StreamPlan) checkSubjects(taken *claims) {
+	mine := subjectsOf(s.Name, s.config)
+	for _, c := range taken.overlapping(mine) {
 		if c.name == s.Name {
 			continue
 		}
-		if own, other, ok := firstOverlap(subjectsOf(s.Name, s.config), c.subjects); ok {
+		if own, other, ok := firstOverlap(mine, c.subjects); ok {
 			s.conflict("remove or reconfigure that stream, or leave this one out",
 				"its subject %q overlaps %q of %s %s", own, other, c.whose, c.name)
 		}

@@ -127,16 +127,16 @@ func (v *verification) compareConsumers(found []archive.Consumer) {
 	}
 	v.takers = inUse && v.s.keepsUntilAcknowledged()
 	want, got := without(v.s.head.Consumers, v.ahead), without(without(found, v.ahead), v.made)
-	want = slices.DeleteFunc(want, func(c archive.Consumer) bool { return !has(got, c.Name) && isEphemeral(c) })
+	has := make(map[string]bool, len(got))
+	for _, c := range got {
+		has[c.Name] = true
+	}
+	want = slices.DeleteFunc(want, func(c archive.Consumer) bool { return !has[c.Name] && isEphemeral(c) })
 	if v.s.Lost == nil {
 		compareConsumers(want, got, v.diff)
 	} else {
 		compareSalvaged(want, got, v.s.Lost, v.diff)
 	}
-}
-
-func has(all []archive.Consumer, name string) bool {
-	return slices.ContainsFunc(all, func(c archive.Consumer) bool { return c.Name == name })
 }
 
 // isEphemeral says whether a server removes a consumer that nobody uses for a while.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"jetsam/internal/strictjson"
 )
@@ -30,14 +32,13 @@ type Tree struct {
 	Nodes []*Node
 }
 
-// Find returns the node called name, or nil.
+// Find returns the node called name, or nil. It looks at few of the nodes, as they are in order.
 func (t *Tree) Find(name string) *Node {
-	for _, n := range t.Nodes {
-		if n.Name == name {
-			return n
-		}
+	i, found := slices.BinarySearchFunc(t.Nodes, name, func(n *Node, name string) int { return strings.Compare(n.Name, name) })
+	if !found {
+		return nil
 	}
-	return nil
+	return t.Nodes[i]
 }
 
 // treeJSON is the document. A line feed follows it.

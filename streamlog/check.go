@@ -200,7 +200,7 @@ func (c *Checker) stream(ctx context.Context, src checked, dir *snapshot.Node) (
 	if known, ok := c.streams[key]; ok {
 		return known, nil
 	}
-	s := openStream(ctx, src, dir)
+	s := OpenDir(ctx, src, dir)
 	j := &judge{checker: c, src: src, stream: s}
 	switch {
 	case errors.Is(s.Err, ErrUnsupported):

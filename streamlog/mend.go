@@ -199,7 +199,7 @@ func (x *mending) newAccount(ctx context.Context, dir *snapshot.Node, t *snapsho
 		if n.Type != snapshot.TypeDir {
 			continue
 		}
-		s := openStream(ctx, x.left, n)
+		s := OpenDir(ctx, x.left, n)
 		if s.Err != nil {
 			a.Captured = append(a.Captured, CapturedStream{Name: s.Name, Captured: at}) // until it is left out
 			continue
@@ -228,7 +228,7 @@ func (x *mending) stream(ctx context.Context, dir *snapshot.Node) (mended, error
 	key := directoryKey{dir.Name, dir.Subtree}
 	done, ok := x.known[key]
 	if !ok {
-		s := openStream(ctx, x.left, dir)
+		s := OpenDir(ctx, x.left, dir)
 		p := &patch{mending: x, stream: s}
 		done.Name = s.Name
 		err := p.run(ctx)

@@ -45,28 +45,16 @@ type Stream struct {
 
 // Open reads what the snapshot with this root tree holds. Messages are not read.
 func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
-	dir, t, err := accountTree(ctx, src, root)
+	d, err := OpenDirectory(ctx, src, root)
+	if err == nil && errors.Is(d.AccountErr, ErrUnsupported) {
+		err = d.AccountErr
+	}
 	if err != nil {
 		return nil, err
 	}
-	c := &Contents{}
-	c.Account, err = openAccount(ctx, src, dir, t)
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case errors.Is(err, errNoNode):
-		return nil, ErrNoStreams
-	case errors.Is(err, ErrUnsupported):
-		return nil, err
-	case err != nil:
-		name, _ := UnescapeName(dir.Name)
-		c.Account, c.AccountErr = &Account{Format: FormatVersion, Account: name}, err
-	}
-	for _, n := range t.Nodes {
-		if n.Type != snapshot.TypeDir {
-			continue
-		}
-		s := openStream(ctx, src, n)
+	c := &Contents{Account: d.Account, AccountErr: d.AccountErr}
+	for _, dir := range d.Streams() {
+		s := OpenDir(ctx, src, dir)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -75,31 +63,30 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 	return c, nil
 }
 
-// OpenStream reads one stream of the snapshot with this root tree, but not its messages.
+// OpenStream reads one stream of the snapshot with this root tree, but not its messages. Who opens several opens the Directory once.
 func OpenStream(ctx context.Context, src Loader, root blob.ID, name string) (*Stream, error) {
 	_, t, err := accountTree(ctx, src, root)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := find(t, EscapeName(name), snapshot.TypeDir)
+	dir, err := streamDir(t, name)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s %w", name, err)
+		return nil, err
 	}
-	s := openStream(ctx, src, dir)
+	s := OpenDir(ctx, src, dir)
 	return s, s.Err
 }
 
 // OpenAccount reads the account.json of the snapshot with this root tree, and nothing of its streams.
 func OpenAccount(ctx context.Context, src Loader, root blob.ID) (*Account, error) {
-	dir, t, err := accountTree(ctx, src, root)
+	d, err := OpenDirectory(ctx, src, root)
 	if err != nil {
 		return nil, err
 	}
-	a, err := openAccount(ctx, src, dir, t)
-	if errors.Is(err, errNoNode) {
-		return nil, ErrNoStreams
+	if d.AccountErr != nil {
+		return nil, d.AccountErr
 	}
-	return a, err
+	return d.Account, nil
 }
 
 func openAccount(ctx context.Context, src Loader, dir *snapshot.Node, t *snapshot.Tree) (*Account, error) {
@@ -140,18 +127,6 @@ func accountDir(ctx context.Context, src Loader, root blob.ID) (*snapshot.Node, 
 		return nil, ErrNoStreams
 	}
 	return t.Nodes[0], nil
-}
-
-// openStream reads a stream's directory and document. What goes wrong is the stream's own Err.
-func openStream(ctx context.Context, src Loader, dir *snapshot.Node) *Stream {
-	s := &Stream{Name: dir.Name, src: src, dir: dir}
-	if name, err := UnescapeName(dir.Name); err == nil {
-		s.Name = name
-	}
-	if err := s.load(ctx, dir); err != nil {
-		s.Document, s.Err = nil, fmt.Errorf("stream %s: %w", s.Name, err)
-	}
-	return s
 }
 
 // Node is the stream's directory.
@@ -325,10 +300,8 @@ func (s *Stream) readPart(ctx context.Context, dir *snapshot.Node) (*Part, error
 var errNoNode = errors.New("is missing")
 
 func find(t *snapshot.Tree, name string, typ snapshot.Type) (*snapshot.Node, error) {
-	for _, n := range t.Nodes {
-		if n.Name == name && n.Type == typ {
-			return n, nil
-		}
+	if n := t.Find(name); n != nil && n.Type == typ {
+		return n, nil
 	}
 	return nil, fmt.Errorf("%s %w", name, errNoNode)
 }

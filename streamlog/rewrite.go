@@ -138,7 +138,7 @@ func (r *Rewriter) stream(ctx context.Context, src Source, dst Saver, dir *snaps
 	if done, ok := r.streams[key]; ok {
 		return done, nil
 	}
-	s := openStream(ctx, src, dir)
+	s := OpenDir(ctx, src, dir)
 	if s.Err != nil {
 		return nil, s.Err
 	}

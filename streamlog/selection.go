@@ -37,14 +37,17 @@ func (e *UnmatchedError) Error() string {
 // Pick returns the streams that are meant, in ascending order. Every name and glob must match a stream: else *UnmatchedError. Only a glob of what is
 // left out may match none: of streams that come and go there are none at times, and the others are meant still.
 func (s Selection) Pick(streams []string) ([]string, error) {
-	picked := map[string]bool{}
+	picked, there := map[string]bool{}, make(map[string]bool, len(streams))
+	for _, name := range streams {
+		there[name] = true
+	}
 	if s.All {
 		for _, name := range streams {
 			picked[name] = true
 		}
 	}
 	for _, pattern := range s.Names {
-		matches, err := match(pattern, streams)
+		matches, err := match(pattern, streams, there)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +56,7 @@ func (s Selection) Pick(streams []string) ([]string, error) {
 		}
 	}
 	for _, pattern := range s.Exclude {
-		matches, err := match(pattern, streams)
+		matches, err := match(pattern, streams, there)
 		var unmatched *UnmatchedError
 		if errors.As(err, &unmatched) && isGlob(pattern) {
 			continue
@@ -89,9 +92,9 @@ func matchesAny(patterns []string, name string) bool {
 // isGlob says whether pattern is more than a name.
 func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 
-// match returns the streams that pattern names: one of that very name, or those that the glob matches.
-func match(pattern string, streams []string) ([]string, error) {
-	if slices.Contains(streams, pattern) {
+// match returns the streams that pattern names: one of that very name, or those that the glob matches. there has the names of all.
+func match(pattern string, streams []string, there map[string]bool) ([]string, error) {
+	if there[pattern] {
 		return []string{pattern}, nil
 	}
 	var matches []string

@@ -123,7 +123,7 @@ func (l *life) backUp(full bool) {
 		wantNone(l.t, err)
 		node, _, err := SaveStream(l.t.Context(), l.mem, "S", l.document(), head, m)
 		wantNone(l.t, err)
-		l.log = openStream(l.t.Context(), l.mem, node)
+		l.log = OpenDir(l.t.Context(), l.mem, node)
 	} else {
 		earlier, err := OpenLog(l.t.Context(), l.mem, l.log)
 		wantNone(l.t, err)
@@ -141,7 +141,7 @@ func (l *life) backUp(full bool) {
 		wantNone(l.t, err)
 		node, _, err := earlier.Save(l.t.Context(), l.mem, "S", l.document(), head, m)
 		wantNone(l.t, err)
-		l.log = openStream(l.t.Context(), l.mem, node)
+		l.log = OpenDir(l.t.Context(), l.mem, node)
 	}
 	wantNone(l.t, l.log.Err)
 	l.before, l.began = maps.Clone(l.alive), l.first
@@ -172,7 +172,7 @@ func (l *life) scatter() {
 	m := &Messages{Tree: tree, Time: at, Count: uint64(len(seqs)), First: seqs[0], Last: l.last}
 	node, _, err := SaveStream(l.t.Context(), l.mem, "S", l.document(), &archive.Head{State: l.state()}, m)
 	wantNone(l.t, err)
-	l.log = openStream(l.t.Context(), l.mem, node)
+	l.log = OpenDir(l.t.Context(), l.mem, node)
 	l.before, l.began = maps.Clone(l.alive), l.first
 }
 

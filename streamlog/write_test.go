@@ -398,7 +398,7 @@ func TestLargeHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openStream(t.Context(), m, node)
+	s := OpenDir(t.Context(), m, node)
 	if got, err := s.Head(t.Context()); err != nil || len(got.Consumers) != 2 {
 		t.Errorf("head: %v", err)
 	}

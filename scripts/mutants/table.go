@@ -29,6 +29,7 @@ func mutants() []mutant {
 		restoring(),
 		repairing(),
 		choosing(),
+		crowding(),
 		replacing(),
 		exporting(),
 		forgetting(),

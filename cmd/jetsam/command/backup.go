@@ -375,15 +375,16 @@ const lostSequence = 1 << 62
 
 // warnOfStreams tells of each stream that is not in the snapshot, or not whole.
 func (p *program) warnOfStreams(streams []backup.StreamResult) {
+	var all crowd
 	for _, s := range streams {
 		for _, x := range s.Resumed {
 			p.out.warn("stream %s: %s at message %d; the backup went on from there", s.Name, x.Why, x.After)
 		}
 		switch {
 		case s.Err != nil:
-			p.out.warn("stream %s was not backed up: %v", s.Name, s.Err)
+			all.add(p.out.warn, s.Name, fmt.Sprintf("stream %s was not backed up: %v", s.Name, s.Err), " were not backed up: "+withoutStream(s.Err, s.Name))
 		case s.Torn != "":
-			p.out.warn("stream %s is torn, in both of two attempts: %s\nwhat was captured is kept and marked; back the stream up again when nobody purges it", s.Name, s.Torn)
+			p.out.warn("%s", tornInWords(s))
 		case s.Retried != "":
 			p.out.detail("stream %s was read a second time and is whole; the first time it was not: %s", s.Name, s.Retried)
 		case s.Removed > 0:
@@ -394,15 +395,34 @@ func (p *program) warnOfStreams(streams []backup.StreamResult) {
 		}
 		p.tellWay(s)
 		if s.Recreated != "" {
-			p.out.warn("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one; the earlier snapshots still restore the old one", s.Name, s.Recreated)
+			all.add(p.out.warn, s.Name,
+				fmt.Sprintf("stream %s is not the one of that name in earlier snapshots, but was %s\nthis snapshot holds the new one; the earlier snapshots still restore the old one", s.Name, s.Recreated),
+				" are not the ones of those names in earlier snapshots, --json says why of each\nthis snapshot holds the new ones; the earlier snapshots still restore the old ones")
 		}
 		if s.WentBack != (storage.ID{}) {
-			p.out.warn("stream %s went back: it has lost messages that snapshot %s holds\nthat snapshot still restores them; `jetsam doctor --against %[2]s` compares it with the stream", s.Name, s.WentBack.Short())
+			all.add(p.out.warn, s.Name,
+				fmt.Sprintf("stream %s went back: it has lost messages that snapshot %s holds\nthat snapshot still restores them; `jetsam doctor --against %[2]s` compares it with the stream", s.Name, s.WentBack.Short()),
+				fmt.Sprintf(" went back: they have lost messages that snapshot %s holds\nthat snapshot still restores them; `jetsam doctor --against %[1]s` compares it with the streams", s.WentBack.Short()))
 		}
 		if s.Err == nil && s.LastSeq >= lostSequence {
 			p.out.warn("stream %s has sequences of 2^62 and more, up to %d: it is in the snapshot, but a server that such a stream is restored into loses them when it starts anew", s.Name, s.LastSeq)
 		}
 	}
+	all.tell()
+}
+
+// withoutStream is an error's text without the stream that it begins with.
+func withoutStream(err error, name string) string {
+	return strings.TrimPrefix(err.Error(), "stream "+name+": ")
+}
+
+// tornInWords says of a stream that what was captured is not the stream as it was at one time, and what came of another attempt, if there was one.
+func tornInWords(s backup.StreamResult) string {
+	if s.Retried == "" { // which is where it would have been in vain
+		return fmt.Sprintf("stream %s is torn: %s\nwhat was captured is kept and marked; another attempt would find the same", s.Name, s.Torn)
+	}
+	return fmt.Sprintf("stream %s is torn: %s\nit was tried twice, and this is the attempt that was kept; of the other: %s\nwhat was captured is kept and marked; back the stream up again when nobody purges it",
+		s.Name, s.Torn, s.Retried)
 }
 
 // tellWay says how a stream was read.
@@ -446,5 +466,5 @@ func partialBackup(res *backup.Result) error {
 		names[i] = s.Name
 	}
 	return &partialError{fmt.Sprintf("snapshot %s was saved, but %s streams are not in it, or not whole: %s\nthe warnings above say why; mend that and run the backup again",
-		res.ID.Short(), share(len(failed), len(res.Streams)), strings.Join(names, ", "))}
+		res.ID.Short(), share(len(failed), len(res.Streams)), abridged(names))}
 }

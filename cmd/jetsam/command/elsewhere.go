@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"jetsam/repo"
 	"jetsam/snapshot"
@@ -29,11 +28,14 @@ func elsewhere(ctx context.Context, r *repo.Repo, rd *repo.Reader, sn *snapshot.
 		lost[f.Name] = true
 	}
 	for _, s := range earlier[:min(len(earlier), mostSearched)] {
-		names, err := streamlog.Names(ctx, rd, s.Tree)
-		if err != nil || len(lost) == 0 {
+		if len(lost) == 0 {
+			break
+		}
+		d, err := streamlog.OpenDirectory(ctx, rd, s.Tree)
+		if err != nil {
 			continue
 		}
-		for _, name := range names {
+		for name := range d.Streams() {
 			if lost[name] {
 				found = append(found, fmt.Sprintf("%s in %s", name, s.ID().Short()))
 				delete(lost, name)
@@ -41,7 +43,7 @@ func elsewhere(ctx context.Context, r *repo.Repo, rd *repo.Reader, sn *snapshot.
 		}
 	}
 	slices.Sort(found)
-	return strings.Join(found, ", ")
+	return abridged(found)
 }
 
 // whereMissing is what the user can do about streams that the backup could not read.

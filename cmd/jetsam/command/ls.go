@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -236,5 +235,5 @@ func (r *contentsReport) damage() error {
 		return nil
 	}
 	return &damageError{fmt.Sprintf("snapshot %s: %s cannot be read: %s\n`jetsam check --read-data` tells what is damaged; the other streams can be restored",
-		r.ID[:10], plural(len(damaged), "stream"), strings.Join(damaged, ", "))}
+		r.ID[:10], plural(len(damaged), "stream"), abridged(damaged))}
 }

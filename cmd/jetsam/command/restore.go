@@ -335,26 +335,28 @@ func (p *program) warnOfPlan(plan *restore.Plan) {
 	if nothingMissing(plan) {
 		p.out.note("no stream of the snapshot is missing on the server")
 	}
+	var all crowd
 	for _, s := range plan.Streams {
 		if s.LeftAlone != "" {
-			p.out.warn("stream %s exists on the server and is left as it is: %s", s.Name, s.LeftAlone)
+			all.add(p.out.warn, s.Name, fmt.Sprintf("stream %s exists on the server and is left as it is: %s", s.Name, s.LeftAlone), " exist on the server and are left as they are: "+s.LeftAlone)
 			continue
 		}
 		if s.Action == restore.Skip {
-			p.out.note("stream %s exists on the server and is left as it is", s.Name)
+			all.add(p.out.note, s.Name, fmt.Sprintf("stream %s exists on the server and is left as it is", s.Name), " exist on the server and are left as they are")
 			continue
 		}
 		if s.Nothing != "" {
-			p.out.warn("stream %s is left out: %s", s.Source, s.Nothing)
+			all.add(p.out.warn, s.Source, fmt.Sprintf("stream %s is left out: %s", s.Source, s.Nothing), " are left out: "+s.Nothing)
 			continue
 		}
 		for _, w := range s.Warnings {
-			p.out.warn("stream %s: %s", s.Name, w)
+			all.add(p.out.warn, s.Name, fmt.Sprintf("stream %s: %s", s.Name, w), ": "+w)
 		}
 		for _, change := range s.Changes {
-			p.out.note("stream %s: configuration: %s", s.Name, change)
+			all.add(p.out.note, s.Name, fmt.Sprintf("stream %s: configuration: %s", s.Name, change), ": configuration: "+change)
 		}
 	}
+	all.tell()
 }
 
 // nothingMissing says whether a restore of what is missing has nothing to do.
@@ -422,10 +424,10 @@ func notCaptured(plan *restore.Plan, where string) error {
 		names[i] = f.Name
 	}
 	if plan.AsOf() {
-		return &partialError{fmt.Sprintf("%s chosen streams are not restored, because no snapshot captured them by then: %s", share(len(names), len(names)+len(plan.Streams)), strings.Join(names, ", "))}
+		return &partialError{fmt.Sprintf("%s chosen streams are not restored, because no snapshot captured them by then: %s", share(len(names), len(names)+len(plan.Streams)), abridged(names))}
 	}
 	return &partialError{fmt.Sprintf("%s chosen streams are not in snapshot %s, because the backup could not read them: %s\n%s",
-		share(len(names), len(names)+len(plan.Streams)), plan.Snapshot.ID().Short(), strings.Join(names, ", "), where)}
+		share(len(names), len(names)+len(plan.Streams)), plan.Snapshot.ID().Short(), abridged(names), where)}
 }
 
 // leftAlone is the error of a plan that does not touch what exists, where of some streams nobody knows that they are whole.
@@ -440,7 +442,7 @@ func leftAlone(plan *restore.Plan) error {
 		return nil
 	}
 	return &partialError{fmt.Sprintf("%s streams exist, are not known to be whole, and are left alone: %s\nthe warnings above say why; `jetsam doctor --against %s` looks again",
-		share(len(names), len(plan.Streams)), strings.Join(names, ", "), plan.Snapshot.ID().Short())}
+		share(len(names), len(plan.Streams)), abridged(names), plan.Snapshot.ID().Short())}
 }
 
 // plannedDamage is the error of a plan that leaves streams out because the repository does not hold them, or not whole.
@@ -459,7 +461,7 @@ func plannedDamage(plan *restore.Plan, where string, d deed) error {
 		}
 		return cmp.Or(leftAlone(plan), plannedSalvage(plan, d))
 	}
-	return &partialError{fmt.Sprintf("%s streams cannot be %s: %s: %v", share(len(damaged), len(plan.Streams)), d.done, strings.Join(damaged, ", "), why)}
+	return &partialError{fmt.Sprintf("%s streams cannot be %s: %s: %v", share(len(damaged), len(plan.Streams)), d.done, abridged(damaged), why)}
 }
 
 // conflictsError is a *restore.ConflictError of several conflicts, in two lines.
@@ -473,11 +475,10 @@ func (e *conflictsError) Unwrap() error { return e.ConflictError }
 func (e *conflictsError) Error() string {
 	var names []string
 	for _, c := range e.Conflicts {
-		if !slices.Contains(names, c.Stream) {
-			names = append(names, c.Stream)
-		}
+		names = append(names, c.Stream)
 	}
-	s := fmt.Sprintf("nothing was changed: %s cannot be restored: %s\n", plural(len(names), "stream"), strings.Join(names, ", "))
+	names = slices.Compact(names) // conflicts are in the order of their streams
+	s := fmt.Sprintf("nothing was changed: %s cannot be restored: %s\n", plural(len(names), "stream"), abridged(names))
 	if e.told {
 		return s + "the warnings above say why"
 	}
@@ -491,9 +492,12 @@ func (p *program) tellConflicts(err error) error {
 	if !errors.As(err, &conflict) || len(conflict.Conflicts) == 1 {
 		return err
 	}
+	var all crowd
 	for _, c := range conflict.Conflicts {
-		p.out.warn("stream %s: %s; %s", c.Stream, c.Reason, c.Advice)
+		what := fmt.Sprintf(": %s; %s", c.Reason, c.Advice)
+		all.add(p.out.warn, c.Stream, "stream "+c.Stream+what, what)
 	}
+	all.tell()
 	return &conflictsError{conflict, true}
 }
 
@@ -514,6 +518,7 @@ func summarised(err error, where string) error {
 // restored puts into the report r what a run did, prints it, and returns the error of one that did not do all.
 func (p *program) restored(plan *restore.Plan, res *restore.Result, where string, r *restoreReport) error {
 	r.Seconds = res.Took.Seconds()
+	var notes, failures crowd
 	for i, s := range res.Streams {
 		report := restoredReport{
 			MessageType: "stream", Name: s.Name, Source: sourceOf(s.Source, s.Name), Snapshot: plan.Streams[i].From.ID().String(), Path: s.Dir, Messages: s.Messages, Bytes: s.Bytes, FirstSeq: s.FirstSeq, LastSeq: s.LastSeq,
@@ -535,10 +540,11 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		report.tell(s.Lost)
 		report.Warnings = s.Notes
 		for _, note := range s.Notes {
-			p.out.warn("stream %s: %s", s.Name, note)
+			notes.add(p.out.warn, s.Name, fmt.Sprintf("stream %s: %s", s.Name, note), ": "+note)
 		}
 		r.add(report)
 	}
+	notes.tell()
 	r.addMissing("stream", plan)
 	p.tellLosses(res, r.deed)
 	r.Verified = r.Failed == 0 && allVerified(res)
@@ -547,8 +553,9 @@ func (p *program) restored(plan *restore.Plan, res *restore.Result, where string
 		return failed[0].Err
 	}
 	for _, s := range failed {
-		p.out.warn("%v", s.Err)
+		failures.add(p.out.warn, s.Name, s.Err.Error(), ": "+withoutStream(s.Err, s.Name))
 	}
+	failures.tell()
 	p.printRestore(r)
 	if err := notCaptured(plan, where); err != nil && len(failed) == 0 {
 		return err
@@ -592,5 +599,5 @@ func partialRestore(plan *restore.Plan, res *restore.Result, failed []restore.St
 		names[i] = s.Name
 	}
 	return &partialError{fmt.Sprintf("%s streams were not %s: %s\nthe warnings above say why%s",
-		share(len(failed), len(res.Streams)), d.done, strings.Join(names, ", "), d.left)}
+		share(len(failed), len(res.Streams)), d.done, abridged(names), d.left)}
 }

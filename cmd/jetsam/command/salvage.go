@@ -2,7 +2,6 @@ package command
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"jetsam/restore"
@@ -94,7 +93,7 @@ func plannedSalvage(plan *restore.Plan, d deed) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return &partialError{fmt.Sprintf("%s streams would be %s without what is lost: %s\nthe warnings above name it", share(len(names), len(plan.Streams)), d.done, strings.Join(names, ", "))}
+	return &partialError{fmt.Sprintf("%s streams would be %s without what is lost: %s\nthe warnings above name it", share(len(names), len(plan.Streams)), d.done, abridged(names))}
 }
 
 // salvagedRestore is the error of a run that left something out of streams because it is lost.
@@ -108,5 +107,5 @@ func salvagedRestore(res *restore.Result, d deed) error {
 		names[i] = s.Name
 	}
 	return &partialError{fmt.Sprintf("%s streams were %s without what is lost: %s\nthe warnings above name it; an earlier snapshot may hold it",
-		share(len(salvaged), len(res.Streams)), d.done, strings.Join(names, ", "))}
+		share(len(salvaged), len(res.Streams)), d.done, abridged(names))}
 }

@@ -161,41 +161,18 @@ func (g *gatherer) snapshot(sn *snapshot.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := g.streamDirs(sn)
-	if err != nil {
-		return err
-	}
 	for _, s := range held.Streams {
 		if s.Err != nil {
 			return s.Err
 		}
-		if err := g.stream(held.Account.Account, s, dirs[streamlog.EscapeName(s.Name)]); err != nil {
+		if err := g.stream(held.Account.Account, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// streamDirs are the directories of a snapshot's streams by their names.
-func (g *gatherer) streamDirs(sn *snapshot.Snapshot) (map[string]*snapshot.Node, error) {
-	root, err := g.rd.LoadTree(g.ctx, sn.Tree)
-	if err != nil {
-		return nil, err
-	}
-	dirs := make(map[string]*snapshot.Node)
-	for _, account := range root.Nodes {
-		t, err := g.rd.LoadTree(g.ctx, account.Subtree)
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range t.Nodes {
-			dirs[n.Name] = n
-		}
-	}
-	return dirs, nil
-}
-
-func (g *gatherer) stream(account string, s *streamlog.Stream, dir *snapshot.Node) error {
+func (g *gatherer) stream(account string, s *streamlog.Stream) error {
 	key := streamlog.EscapeName(account) + "/" + streamlog.EscapeName(s.Name)
 	number, ok := g.byName[key]
 	if !ok {
@@ -203,7 +180,7 @@ func (g *gatherer) stream(account string, s *streamlog.Stream, dir *snapshot.Nod
 		g.byName[key] = number
 		g.report.streams = append(g.report.streams, &streamStats{MessageType: "stream_stats", Account: account, Name: s.Name})
 	}
-	size, err := g.walk.tree(g.ctx, dir.Subtree, number)
+	size, err := g.walk.tree(g.ctx, s.Node().Subtree, number)
 	if err != nil {
 		return err
 	}

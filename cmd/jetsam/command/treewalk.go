@@ -17,7 +17,7 @@ const nobody = -1
 // walked again.
 type treeWalk struct {
 	rd     *repo.Reader
-	owners map[blob.Handle][]int32 // whom a blob was found for
+	owners map[blob.Handle][]int32 // whom a blob was found for, in ascending order
 	size   map[blob.ID]uint64      // of all files below a tree, in bytes
 }
 
@@ -27,11 +27,12 @@ func newTreeWalk(rd *repo.Reader) *treeWalk {
 
 // claim notes that owner needs the blob, and says whether that is news.
 func (w *treeWalk) claim(h blob.Handle, owner int) bool {
-	if slices.Contains(w.owners[h], int32(owner)) {
-		return false
+	known := w.owners[h]
+	at, found := slices.BinarySearch(known, int32(owner))
+	if !found {
+		w.owners[h] = slices.Insert(known, at, int32(owner))
 	}
-	w.owners[h] = append(w.owners[h], int32(owner))
-	return true
+	return !found
 }
 
 // tree claims all blobs below a tree for owner, and returns the size of all files below it in bytes.
