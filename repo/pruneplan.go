@@ -299,8 +299,12 @@ func (p *PrunePlan) reach(ctx context.Context, roots []blob.ID, progress func(Pr
 		}
 		if beside == nil {
 			var err error
-			if beside, err = p.unlistedPacks(ctx); err != nil {
+			var unread []error
+			if beside, unread, err = p.repo.packsBeside(ctx, p.index, p.sizes); err != nil {
 				return err
+			}
+			for _, err := range unread {
+				p.repo.warn(err)
 			}
 		}
 		if err := p.restoreFor(missing, beside); err != nil {
@@ -315,42 +319,6 @@ func (p *PrunePlan) newReach(progress func(PruneProgress), missing func(blob.Han
 	c := &reach{rd: rd, found: p.index.NewSet(), missing: missing}
 	c.visited = func() { progress(PruneProgress{"trees", c.trees, 0}) }
 	return c
-}
-
-// unlistedPacks reads the headers of the packs that no index file lists. Those that
-// cannot be read are no help.
-func (p *PrunePlan) unlistedPacks(ctx context.Context) (*index.Index, error) {
-	var infos []storage.Info
-	for id, size := range p.sizes {
-		if _, listed := p.index.Pack(id); !listed {
-			infos = append(infos, storage.Info{File: storage.File{Kind: storage.Pack, ID: id}, Size: size})
-		}
-	}
-	slices.SortFunc(infos, func(a, b storage.Info) int { return a.File.ID.Compare(b.File.ID) })
-	load := func(ctx context.Context, i int, _ []pack.Blob) ([]pack.Blob, error) {
-		load := func(off int64, n int) ([]byte, error) { return p.repo.be.Load(ctx, infos[i].File, off, n) }
-		blobs, err := pack.ReadHeader(infos[i].Size, p.repo.key, load)
-		if cancelled := storage.Cancelled(ctx); cancelled != nil {
-			return nil, cancelled
-		}
-		if err != nil {
-			p.repo.warn(fmt.Errorf("look into %v, which no index file lists: %w", infos[i].File, err))
-			return nil, nil
-		}
-		return blobs, nil
-	}
-	x := index.New()
-	var done int
-	for blobs, err := range inOrder(ctx, len(infos), fileReaders, load) {
-		if err != nil {
-			return nil, err
-		}
-		if blobs != nil {
-			x.AddPack(infos[done].File.ID, blobs)
-		}
-		done++
-	}
-	return x, nil
 }
 
 // restoreFor lists packs again that hold blobs which are missing.

@@ -81,7 +81,7 @@ func pruning() []mutant {
 			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
 		},
 		{
-			promise: "nobody who wants it now is kept waiting by a clock",
+			promise: "who deletes at once is not told that something stays",
 			file:    "repo/mark.go",
 			old:     "doubt = grace > 0 && ",
 			new:     "doubt = ",
