@@ -272,7 +272,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // unlocked is what a command says that finds out that its lock was removed, or what others did meanwhile.
-var unlocked = regexp.MustCompile(`lock on the repository was lost|removed meanwhile|appeared meanwhile|is not listed any more|does not exist`)
+var unlocked = regexp.MustCompile(`lock on the repository was lost|removed meanwhile|removed while the repository was being locked|appeared meanwhile|is not listed any more|does not exist`)
 
 // TestManyWithoutLocks: backups, forgets and prunes work at the same time, and somebody removes their locks by force all the time. Each succeeds, says who
 // has locked the repository, or that its lock was lost. For the grace of a prune everything is there that a snapshot needs, and the next one lists it.
