@@ -55,7 +55,7 @@ func (m mark) doubted(now time.Time, grace time.Duration) (_ mark, doubt bool) {
 	if m.again.After(now) {
 		m.again = time.Time{}
 	}
-	doubt = grace > 0 && m.again.IsZero() && now.Sub(m.since) > grace+believable
+	doubt = grace > 0 && m.again.IsZero() && now.Sub(m.since)-believable > grace
 	if doubt {
 		m.again = now
 	}

@@ -55,7 +55,7 @@ func pruning() []mutant {
 		{
 			promise: "a wait that is hard to believe is not believed at first",
 			file:    "repo/mark.go",
-			old:     "now.Sub(m.since) > grace+believable",
+			old:     "now.Sub(m.since)-believable > grace",
 			new:     "false",
 			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
 		},
