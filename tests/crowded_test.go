@@ -280,6 +280,8 @@ func TestManyWithoutLocks(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
 	tidy := []string{"prune", "--grace", "2m", "--max-unused", "0"} // long after any backup has ended
+	theirs := c.restic("unlock", "--remove-all")
+	theirs.may = regexp.MustCompile(`/locks/[0-9a-f]{64}: no such file or directory`) // restic 0.14 minds that somebody else removed a lock first
 	c.mingle(
 		c.backup(unlocked, "A", "--mode", "full"),
 		c.backup(unlocked, "--all"),
@@ -288,7 +290,7 @@ func TestManyWithoutLocks(t *testing.T) {
 		c.jetsam(unlocked, tidy...),
 		c.jetsam(unlocked, tidy...),
 		c.jetsam(nil, "unlock", "--remove-all"),
-		c.restic("unlock", "--remove-all"),
+		theirs,
 	)
 	c.command.run(t, 0, tidy...)
 	c.wantAll()
