@@ -19,18 +19,6 @@ type RepositoryOptions struct {
 	NoLock  bool          // nothing is written
 }
 
-// answering is a storage whose answers tell what it takes the time for.
-type answering interface {
-	// Clock is what time it is by the storage's clock, if it has told.
-	Clock() (now time.Time, known bool)
-}
-
-// clock is a storage that tells what it takes the time for by what lies there.
-type clock interface {
-	// Touched is when a lock was last written or removed, by the storage's clock.
-	Touched() (time.Time, error)
-}
-
 // Repository looks at a repository that was opened, and at the storage that it is on. The error is ctx's.
 func Repository(ctx context.Context, r *repo.Repo, o RepositoryOptions) ([]Finding, error) {
 	var f findings
@@ -75,7 +63,6 @@ func (f *findings) checkLocks(ctx context.Context, r *repo.Repo) {
 // checkWriting writes a lock and removes it.
 func (f *findings) checkWriting(ctx context.Context, r *repo.Repo) {
 	lock, err := r.Lock(ctx, false)
-	now := time.Now()
 	var locked *repo.LockedError
 	switch {
 	case errors.As(err, &locked):
@@ -88,14 +75,9 @@ func (f *findings) checkWriting(ctx context.Context, r *repo.Repo) {
 		f.add("writing", Problem, "look at the owner and permissions of the repository; readers can do with --no-lock", "%v", err)
 		return
 	}
-	if be, ok := storage.As[answering](r.Backend()); ok {
+	if be, ok := storage.As[storage.Clocked](r.Backend()); ok {
 		if told, known := be.Clock(); known {
 			f.compareClocks("the storage", told, time.Now())
-		}
-	}
-	if be, ok := storage.As[clock](r.Backend()); ok {
-		if touched, err := be.Touched(); err == nil {
-			f.compareClocks("the storage", touched, now)
 		}
 	}
 	if err := lock.Release(); err != nil {

@@ -113,7 +113,8 @@ type checker struct {
 	trees map[blob.ID]losses    // what is lost in each tree that was seen
 	open  int                   // bytes of names beside the way from the root to the tree at hand
 
-	unlisted []storage.ID // packs that no index file lists
+	unlisted []storage.ID      // packs that no index file lists
+	absent   func(blob.Handle) // is told what trees need and cannot be read, if it is not nil
 }
 
 // marks is what an index file says of packs that nothing needs.

@@ -149,6 +149,7 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 			var lost losses
 			lost.add("", res.bad)
 			c.trees[id] = lost
+			c.miss(blob.Handle{Kind: blob.Tree, ID: id})
 			continue
 		}
 		if c.trees[id], err = c.checkTree(ctx, res.tree, depth); err != nil {
@@ -176,6 +177,12 @@ func treesAhead(rd *Reader, ids []blob.ID, depth int) int {
 		}
 	}
 	return fileReaders
+}
+
+func (c *checker) miss(h blob.Handle) {
+	if c.absent != nil {
+		c.absent(h)
+	}
 }
 
 // unseen returns the trees that were not walked, each once.
@@ -252,6 +259,7 @@ func (c *checker) checkFile(n *snapshot.Node) error {
 	for _, id := range n.Content {
 		h := blob.Handle{Kind: blob.Data, ID: id}
 		if err := c.lost(h); err != nil {
+			c.miss(h)
 			if bad++; first == nil {
 				first = fmt.Errorf("%v: %w", h, err)
 			}

@@ -301,7 +301,7 @@ func (e *pruning) replaceIndex(ctx context.Context, w *Writer, more []index.Pack
 			return err
 		}
 	}
-	remark := !sameTimes(e.marks, e.noted)
+	remark := !maps.Equal(e.marks, e.noted)
 	if remark {
 		if err := e.saveMarks(ctx, w); err != nil {
 			return err
@@ -334,8 +334,10 @@ func (e *pruning) saveIndex(ctx context.Context, w *Writer, text []byte) error {
 // saveMarks stores which packs no index file lists, and since when.
 func (e *pruning) saveMarks(ctx context.Context, w *Writer) error {
 	byTime := make(map[time.Time][]storage.ID)
-	for id, since := range e.marks {
-		byTime[since.UTC()] = append(byTime[since.UTC()], id)
+	for id, m := range e.marks {
+		for _, since := range m.times() {
+			byTime[since] = append(byTime[since], id)
+		}
 	}
 	for _, since := range slices.SortedFunc(maps.Keys(byTime), time.Time.Compare) {
 		slices.SortFunc(byTime[since], storage.ID.Compare)

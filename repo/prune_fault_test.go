@@ -607,7 +607,8 @@ func TestResticBesideAGrace(t *testing.T) {
 			}
 		}
 		restic("backup", source)
-		next, _ := prune(t, atTime(t, be, time.Now().Add(2*time.Hour)), o)
+		then := time.Now().Add(2 * time.Hour)
+		next, _ := prune(t, atTime(t, &dated{be, then}, then), o)
 		if want := map[string]int{"nobody": waiting.Later.Count}[relists]; next.Delete.Count != want || waiting.Later.Count == 0 {
 			t.Errorf("%s lists packs again: of %d packs that waited, %d are deleted: %+v", relists, waiting.Later.Count, next.Delete.Count, next.PruneFacts)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -71,10 +72,10 @@ type PrunePlan struct {
 	doomed  map[storage.ID]struct{} // packs that leave the index
 	restore []storage.ID
 	repack  []storage.ID
-	marks   map[storage.ID]time.Time // packs that no index file lists, from when on
-	noted   map[storage.ID]time.Time // likewise, as index files have it
-	remove  []storage.ID             // packs to delete now
-	seen    map[storage.ID]struct{}  // snapshots that were there
+	marks   map[storage.ID]mark     // packs that no index file lists
+	noted   map[storage.ID]mark     // likewise, as index files have it
+	remove  []storage.ID            // packs to delete now
+	seen    map[storage.ID]struct{} // snapshots that were there
 }
 
 // plannedFile is an index file.
@@ -117,19 +118,7 @@ const (
 
 // Nothing reports whether there is nothing to do.
 func (p *PrunePlan) Nothing() bool {
-	return p.Repack.Count+p.Unneeded.Count+p.Missing+p.Restore.Count+p.Delete.Count+p.IndexReplace == 0 && sameTimes(p.marks, p.noted)
-}
-
-func sameTimes(a, b map[storage.ID]time.Time) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for id, at := range a {
-		if other, ok := b[id]; !ok || !other.Equal(at) {
-			return false
-		}
-	}
-	return true
+	return p.Repack.Count+p.Unneeded.Count+p.Missing+p.Restore.Count+p.Delete.Count+p.IndexReplace == 0 && maps.Equal(p.marks, p.noted)
 }
 
 // ErrNoSnapshots says that nothing in the repository is needed.
@@ -244,7 +233,7 @@ func (p *PrunePlan) loadIndex(ctx context.Context, progress func(PruneProgress))
 	slices.SortFunc(infos, func(a, b storage.Info) int { return a.File.ID.Compare(b.File.ID) })
 	infos = slices.CompactFunc(infos, func(a, b storage.Info) bool { return a.File == b.File })
 	p.index = index.New()
-	p.noted = make(map[storage.ID]time.Time)
+	p.noted = make(map[storage.ID]mark)
 	for f, err := range p.repo.indexFiles(ctx, infos) {
 		if err == nil && f.bad != nil {
 			err = fmt.Errorf("where blobs are is not known: %w", f.bad)
@@ -284,9 +273,7 @@ func (p *PrunePlan) addFile(info storage.Info, f *index.File) error {
 	}
 	for _, u := range f.Unused {
 		for _, id := range u.Packs {
-			if since, ok := p.noted[id]; !ok || u.Since.Before(since) {
-				p.noted[id] = u.Since
-			}
+			p.noted[id] = p.noted[id].with(u.Since.UTC())
 		}
 	}
 	return nil
@@ -312,8 +299,12 @@ func (p *PrunePlan) reach(ctx context.Context, roots []blob.ID, progress func(Pr
 		}
 		if beside == nil {
 			var err error
-			if beside, err = p.unlistedPacks(ctx); err != nil {
+			var unread []error
+			if beside, unread, err = p.repo.packsBeside(ctx, p.index, p.sizes); err != nil {
 				return err
+			}
+			for _, err := range unread {
+				p.repo.warn(err)
 			}
 		}
 		if err := p.restoreFor(missing, beside); err != nil {
@@ -328,42 +319,6 @@ func (p *PrunePlan) newReach(progress func(PruneProgress), missing func(blob.Han
 	c := &reach{rd: rd, found: p.index.NewSet(), missing: missing}
 	c.visited = func() { progress(PruneProgress{"trees", c.trees, 0}) }
 	return c
-}
-
-// unlistedPacks reads the headers of the packs that no index file lists. Those that
-// cannot be read are no help.
-func (p *PrunePlan) unlistedPacks(ctx context.Context) (*index.Index, error) {
-	var infos []storage.Info
-	for id, size := range p.sizes {
-		if _, listed := p.index.Pack(id); !listed {
-			infos = append(infos, storage.Info{File: storage.File{Kind: storage.Pack, ID: id}, Size: size})
-		}
-	}
-	slices.SortFunc(infos, func(a, b storage.Info) int { return a.File.ID.Compare(b.File.ID) })
-	load := func(ctx context.Context, i int, _ []pack.Blob) ([]pack.Blob, error) {
-		load := func(off int64, n int) ([]byte, error) { return p.repo.be.Load(ctx, infos[i].File, off, n) }
-		blobs, err := pack.ReadHeader(infos[i].Size, p.repo.key, load)
-		if cancelled := storage.Cancelled(ctx); cancelled != nil {
-			return nil, cancelled
-		}
-		if err != nil {
-			p.repo.warn(fmt.Errorf("look into %v, which no index file lists: %w", infos[i].File, err))
-			return nil, nil
-		}
-		return blobs, nil
-	}
-	x := index.New()
-	var done int
-	for blobs, err := range inOrder(ctx, len(infos), fileReaders, load) {
-		if err != nil {
-			return nil, err
-		}
-		if blobs != nil {
-			x.AddPack(infos[done].File.ID, blobs)
-		}
-		done++
-	}
-	return x, nil
 }
 
 // restoreFor lists packs again that hold blobs which are missing.
@@ -690,20 +645,28 @@ func (p *PrunePlan) relisted(more []index.Pack) iter.Seq[index.Pack] {
 
 // planRemoval decides what is deleted now, and what is marked.
 func (p *PrunePlan) planRemoval() {
-	now := p.repo.wallClock().Truncate(time.Second)
-	p.marks = make(map[storage.ID]time.Time)
+	now := p.repo.timeThere().UTC().Truncate(time.Second)
+	p.marks = make(map[storage.ID]mark)
+	var odd oddMarks
 	for id, size := range p.sizes {
 		_, listed := p.index.Pack(id)
 		_, doomed := p.doomed[id]
 		if listed && !doomed {
 			continue
 		}
-		since, noted := p.noted[id]
-		fresh := listed || !noted || since.After(now)
-		if fresh {
-			since = now
+		m, noted := p.noted[id]
+		fresh := listed || !noted || m.since.After(now)
+		if fresh && noted && !listed {
+			odd.late++
 		}
-		due := now.Sub(since) >= p.opts.Grace
+		if fresh {
+			m = mark{since: now}
+		}
+		m, doubt := m.doubted(now, p.opts.Grace)
+		if doubt {
+			odd.addEarly(m)
+		}
+		due := now.Sub(m.begin()) >= p.opts.Grace
 		switch {
 		case fresh && !listed:
 			p.Unlisted.add(size)
@@ -715,13 +678,14 @@ func (p *PrunePlan) planRemoval() {
 			p.remove = append(p.remove, id)
 		} else {
 			p.Later.add(size)
-			if end := since.Add(p.opts.Grace); end.After(p.Due) {
+			if end := m.begin().Add(p.opts.Grace); end.After(p.Due) {
 				p.Due = end
 			}
 		}
 		if p.opts.Grace > 0 {
-			p.marks[id] = since
+			p.marks[id] = m
 		}
 	}
 	slices.SortFunc(p.remove, storage.ID.Compare)
+	p.repo.warnOfMarks(odd, now)
 }

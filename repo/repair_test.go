@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"jetsam/blob"
 	"jetsam/repo"
@@ -597,4 +598,77 @@ func TestRepairsOfWhatIsSaidToBeGone(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestRepairSnapshotsBesideAGrace: packs that wait for the end of a prune's grace do not stand against a repair of snapshots, unless they hold what is
+// missing, or nobody can say what they hold. Then it is said which repair comes first, and that one helps.
+func TestRepairSnapshotsBesideAGrace(t *testing.T) {
+	x := newHurtRepo(t)
+	last := storage.File{Kind: storage.Snapshot, ID: x.snapshots[2]}
+	pruned := func(t *testing.T) (y *hurtRepo, r *repo.Repo, waiting []storage.ID) {
+		t.Helper()
+		y = &hurtRepo{be: cloneOf(t, x.be), snapshots: x.snapshots, contents: x.contents}
+		r = repotest.Open(t, y.be)
+		if _, err := r.Forget(t.Context(), []storage.ID{last.ID}); err != nil {
+			t.Fatal(err)
+		}
+		o := thorough(t)
+		o.Grace = time.Hour
+		if plan, _ := prune(t, r, o); plan.Later.Count == 0 {
+			t.Fatalf("nothing waits: %+v", plan.PruneFacts)
+		}
+		rd := loadIndex(t, r)
+		listed := make(map[storage.ID]bool)
+		for _, at := range rd.All() {
+			listed[at.Pack] = true
+		}
+		for _, id := range ids(t, y.be, storage.Pack) {
+			if !listed[id] {
+				waiting = append(waiting, id)
+			}
+		}
+		return y, r, waiting
+	}
+	repair := func(t *testing.T, r *repo.Repo, want string) []repo.SnapshotRepair {
+		t.Helper()
+		_, all, err := r.RepairSnapshots(t.Context(), repo.RepairSnapshotsOptions{Forget: true}, dropLost, nil)
+		if want == "" && err != nil || want != "" && (!errors.Is(err, repo.ErrCorrupt) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("repair of snapshots: %v, want %q", err, want)
+		}
+		return all
+	}
+	t.Run("they hold nothing of it", func(t *testing.T) {
+		y, r, _ := pruned(t)
+		edit(t, y.be, y.packOf(t, 1), nil)
+		if all := repair(t, r, ""); len(all) != 1 || all[0].Err != nil || all[0].Damaged != x.snapshots[1] || !all[0].Forgotten {
+			t.Errorf("repaired: %+v", all)
+		}
+	})
+	t.Run("they hold it", func(t *testing.T) {
+		y, r, _ := pruned(t)
+		if err := y.be.Save(t.Context(), last, loadFile(t, x.be, last)); err != nil { // as by somebody who lost his lock
+			t.Fatal(err)
+		}
+		repair(t, r, "hold what is missing: `jetsam repair index` comes first")
+		if _, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if all := repair(t, r, ""); len(all) != 0 || y.wholeSnapshots(t, y.be) != "012" {
+			t.Errorf("repaired: %+v; whole are %s", all, y.wholeSnapshots(t, y.be))
+		}
+	})
+	t.Run("nobody can say", func(t *testing.T) {
+		y, r, waiting := pruned(t)
+		edit(t, y.be, y.packOf(t, 1), nil)
+		for _, id := range waiting {
+			edit(t, y.be, storage.File{Kind: storage.Pack, ID: id}, flipLast)
+		}
+		repair(t, r, "`jetsam repair packs` with their IDs comes first")
+		if _, err := r.RepairPacks(t.Context(), repo.RepairPacksOptions{IDs: waiting}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if all := repair(t, r, ""); len(all) != 1 || all[0].Err != nil {
+			t.Errorf("repaired: %+v", all)
+		}
+	})
 }

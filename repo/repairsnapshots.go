@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jetsam/blob"
+	"jetsam/index"
 	"jetsam/internal/strictjson"
 	"jetsam/snapshot"
 	"jetsam/storage"
@@ -53,7 +54,7 @@ type SnapshotRepair struct {
 // be nil.
 //
 // It refuses to where more may be found by other repairs: index files cannot be read, or
-// packs are not listed.
+// packs that are not listed hold what is missing, or cannot be looked into.
 func (r *Repo) RepairSnapshots(ctx context.Context, o RepairSnapshotsOptions, mend Mender, progress func(RepairProgress)) (read int, repaired []SnapshotRepair, err error) {
 	if err := r.writable(); err != nil {
 		return 0, nil, err
@@ -93,7 +94,7 @@ func (x *snapshotsRepair) run(ctx context.Context) error {
 		return nil
 	}
 	if x.missing > 0 {
-		if err := x.refuse(); err != nil {
+		if err := x.refuse(ctx); err != nil {
 			return err
 		}
 	}
@@ -185,15 +186,53 @@ func (r *Repo) misnamed(ctx context.Context, f storage.File, why error) error {
 }
 
 // refuse says why it is too early to give up what is missing.
-func (x *snapshotsRepair) refuse() error {
+func (x *snapshotsRepair) refuse(ctx context.Context) error {
 	if bad := x.rd.Incomplete(); len(bad) > 0 {
 		return fmt.Errorf("%w: %d index files cannot be read, and what they list may be there: `jetsam repair index` comes first", ErrCorrupt, len(bad))
 	}
-	if n := len(x.check.unlisted); n > 0 {
-		return fmt.Errorf("%w: %d packs are not listed by any index file, and may hold what is missing: `jetsam repair index` comes first "+
-			"(and `jetsam repair packs` for those whose header it cannot read)", ErrCorrupt, n)
+	if len(x.check.unlisted) == 0 {
+		return nil
+	}
+	sizes, err := x.repo.packSizes(ctx)
+	if err != nil {
+		return err
+	}
+	beside, unread, err := x.repo.packsBeside(ctx, x.check.index, sizes)
+	if err != nil {
+		return err
+	}
+	holders, err := x.holders(ctx, beside)
+	switch {
+	case err != nil:
+		return err
+	case len(holders) > 0:
+		return fmt.Errorf("%w: %d packs that no index file lists hold what is missing: `jetsam repair index` comes first, which lists them", ErrCorrupt, len(holders))
+	case len(unread) > 0:
+		return fmt.Errorf("%w: of %d packs that no index file lists nobody can say what they hold, and it may be what is missing: `jetsam repair packs` with their IDs comes first: %w", ErrCorrupt, len(unread), unread[0])
 	}
 	return nil
+}
+
+// holders returns the packs that hold what damaged snapshots miss. Others that no index
+// file lists, such as those that wait for the end of a prune's grace, are no help.
+func (x *snapshotsRepair) holders(ctx context.Context, beside *index.Index) (map[storage.ID]struct{}, error) {
+	out := make(map[storage.ID]struct{})
+	c := x.repo.newChecker(CheckOptions{}, func(CheckProgress) {})
+	c.index, c.bad = x.check.index, x.check.bad
+	c.absent = func(h blob.Handle) {
+		if l, ok := beside.First(h); ok {
+			out[l.Pack] = struct{}{}
+		}
+	}
+	for _, s := range x.out {
+		if s.Snapshot == nil {
+			continue
+		}
+		if err := c.walk(ctx, []blob.ID{s.Snapshot.Tree}, 0); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // mendAll makes the new trees. What is wrong with one snapshot does not keep others

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata" // for systems that have none
 
 	"jetsam/blob"
 	"jetsam/retention"
@@ -203,4 +204,70 @@ func FuzzParseSpan(f *testing.F) {
 			t.Errorf("%v before now is %v", s, s.Before(now))
 		}
 	})
+}
+
+// TestPITRWhereClocksChange: a day before a moment is the same time of the clock a day before, be that 23 hours, 25, or a day that there was not; an hour
+// is always as long. The snapshot before the span is kept too.
+func TestPITRWhereClocksChange(t *testing.T) {
+	for _, tt := range []struct {
+		name, zone, newest, span string
+		first                    time.Duration // from the begin of the span to the newest
+	}{
+		{"a day of 23 hours", "Europe/Berlin", "2026-03-29T12:00:00+02:00", "1d", 23 * time.Hour},
+		{"a day of 25 hours", "Europe/Berlin", "2026-10-25T12:00:00+01:00", "1d", 25 * time.Hour},
+		{"24 hours are 24 hours", "Europe/Berlin", "2026-03-29T12:00:00+02:00", "24h", 24 * time.Hour},
+		{"by a clock that is never changed", "", "2026-03-29T12:00:00+02:00", "1d", 24 * time.Hour},
+		{"half an hour less", "Australia/Lord_Howe", "2026-10-04T12:00:00+11:00", "1d", 23*time.Hour + 30*time.Minute},
+		{"half an hour more", "Australia/Lord_Howe", "2026-04-05T12:00:00+10:30", "1d", 24*time.Hour + 30*time.Minute},
+		{"two days, of which there was one", "Pacific/Apia", "2011-12-31T12:00:00+14:00", "2d", 24 * time.Hour},
+		{"a year before a leap day ends on the first of March", "", "2028-02-29T12:00:00Z", "1y", 365 * 24 * time.Hour},
+		{"a month before the last of March is the third", "", "2026-03-31T12:00:00Z", "1m", 28 * 24 * time.Hour},
+		{"after 32 bits of seconds", "Europe/Berlin", "2038-03-28T12:00:00+02:00", "1d", 23 * time.Hour},
+		{"a century that has no leap day", "", "2100-03-01T12:00:00Z", "1y", 365 * 24 * time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			newest, err := time.Parse(time.RFC3339, tt.newest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.zone != "" {
+				zone, err := time.LoadLocation(tt.zone)
+				if err != nil {
+					t.Fatal(err)
+				}
+				newest = newest.In(zone)
+			}
+			at := func(before time.Duration) *snapshot.Snapshot {
+				s := taken(t, "2000-01-01 00:00")
+				s.Time = newest.Add(-before)
+				return s
+			}
+			within, edge, before := at(tt.first-time.Second), at(tt.first), at(tt.first+time.Second)
+			p := retention.Policy{PITR: span(t, tt.span)}
+			var got []time.Duration
+			for _, v := range p.Apply([]*snapshot.Snapshot{at(0), within, edge, before}, newest) {
+				if v.Keep() {
+					got = append(got, newest.Sub(v.Snapshot.Time))
+				}
+			}
+			if want := []time.Duration{tt.first, tt.first - time.Second, 0}; !slices.Equal(got, want) {
+				t.Errorf("kept are those of %v before the newest, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestClockBehind: where the clock of the machine that forgets is behind, spans begin at an earlier snapshot, so that more is kept, not less.
+func TestClockBehind(t *testing.T) {
+	snapshots := series(t, "2025-01-01 01:00", "2025-01-05 01:00", "2025-02-01 00:00")
+	p := retention.Policy{Within: span(t, "7d")}
+	for now, want := range map[string]int{"2025-02-02": 1, "2025-01-06": 3, "1970-01-01": 1} {
+		at, err := time.Parse(time.DateOnly, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := kept(p.Apply(snapshots, at)); len(got) != want {
+			t.Errorf("on %s kept %q, want %d", now, got, want)
+		}
+	}
 }

@@ -201,12 +201,12 @@ func TestDoctorServer(t *testing.T) {
 // place is a storage that says no, or whose clock is wrong.
 type place struct {
 	storage.Backend
-	touched time.Time
+	ahead   time.Duration
 	saving  error
 	removal error
 }
 
-func (p *place) Touched() (time.Time, error) { return p.touched, nil }
+func (p *place) Clock() (time.Time, bool) { return time.Now().Add(p.ahead), true }
 
 func (p *place) Save(ctx context.Context, f storage.File, data []byte) error {
 	if p.saving != nil {
@@ -240,7 +240,7 @@ func TestDoctorRepository(t *testing.T) {
 		}
 		return found
 	}
-	right := func() *place { return &place{touched: time.Now()} }
+	right := func() *place { return &place{} }
 	if f := look(right(), doctor.RepositoryOptions{}); worst(f, "snapshots") != doctor.Warning || worst(f, "clock") != doctor.OK || worst(f, "writing") != doctor.OK {
 		t.Error("an empty repository")
 	}
@@ -258,7 +258,7 @@ func TestDoctorRepository(t *testing.T) {
 		t.Error("another account")
 	}
 	for _, by := range []time.Duration{-time.Hour, time.Hour} {
-		if worst(look(&place{touched: time.Now().Add(by)}, doctor.RepositoryOptions{}), "clock") != doctor.Warning {
+		if worst(look(&place{ahead: by}, doctor.RepositoryOptions{}), "clock") != doctor.Warning {
 			t.Errorf("a clock that is wrong by %v", by)
 		}
 	}
@@ -270,7 +270,7 @@ func TestDoctorRepository(t *testing.T) {
 			t.Error("writing, and that is not wanted")
 		}
 	}
-	if worst(look(&place{removal: storage.ErrReadOnly, touched: time.Now()}, doctor.RepositoryOptions{}), "writing") != doctor.Problem {
+	if worst(look(&place{removal: storage.ErrReadOnly}, doctor.RepositoryOptions{}), "writing") != doctor.Problem {
 		t.Error("what is written cannot be removed")
 	}
 	if f := look(right(), doctor.RepositoryOptions{}); len(examined(f, "locks")) != 1 || worst(f, "locks") != doctor.OK { // of this process

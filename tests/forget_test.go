@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,9 +73,9 @@ func randomPolicy(t *testing.T, rnd *rand.Rand) (p retention.Policy, args []stri
 }
 
 // resticForgets are the snapshots that restic would keep and those that it would forget.
-func resticForgets(t *testing.T, dir string, policy []string) (keep, forget map[string]bool) {
+func resticForgets(t *testing.T, dir string, policy []string, env ...string) (keep, forget map[string]bool) {
 	t.Helper()
-	out := restic(t, dir, append([]string{"forget", "--dry-run", "--json", "--no-lock"}, policy...)...)
+	out := resticWith(t, env, dir, append([]string{"forget", "--dry-run", "--json", "--no-lock"}, policy...)...)
 	type named []struct{ ID string }
 	var groups []struct{ Keep, Remove named }
 	must(t, json.Unmarshal([]byte(out[strings.Index(out, "["):]), &groups))
@@ -112,8 +111,7 @@ func TestForgetAsRestic(t *testing.T) {
 		}
 		for _, g := range snapshot.Groups(all, snapshot.GroupBy{Host: true, Paths: true}) {
 			for _, v := range policy.Apply(g.Snapshots, time.Now()) {
-				onlyOldest := v.Keep() && !slices.ContainsFunc(v.Reasons, func(r string) bool { return !strings.HasPrefix(r, "oldest ") })
-				if id := v.Snapshot.ID().String(); v.Keep() != keep[id] && !onlyOldest {
+				if id := v.Snapshot.ID().String(); v.Keep() != keep[id] && !onlyOldest(v.Reasons) {
 					t.Errorf("%v: %s is kept: %v %q; by restic: %v", args, id[:8], v.Keep(), v.Reasons, keep[id])
 				}
 			}

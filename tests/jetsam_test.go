@@ -94,9 +94,15 @@ func restoreInto(t testing.TB, s *source, r *repo.Repo, o restore.Options) *rest
 // restic runs the real restic on a repository and returns what it prints. Where there is none, the test is skipped, but not in CI.
 func restic(t testing.TB, dir string, args ...string) string {
 	t.Helper()
+	return resticWith(t, nil, dir, args...)
+}
+
+// resticWith is restic with an environment of its own.
+func resticWith(t testing.TB, env []string, dir string, args ...string) string {
+	t.Helper()
 	path := testserver.Program(t, "restic", "restic")
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, append([]string{"--no-cache", "-r", dir}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
+	cmd.Env = append(append(os.Environ(), "RESTIC_PASSWORD="+password), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("restic %v: %v\n%s", args, err, out)

@@ -18,6 +18,13 @@ func locking() []mutant {
 			pkg:     inRepo, run: "^TestLocksExclude$",
 		},
 		{
+			promise: "who prunes minds the locks of those who back up",
+			file:    "repo/lock.go",
+			old:     "if l.exclusive || other.Exclusive ||",
+			new:     "if other.Exclusive ||",
+			pkg:     inRepo, run: "^TestLocksExclude$",
+		},
+		{
 			promise: "a lock stands whatever time it bears",
 			file:    "repo/lock.go",
 			old:     "if l.exclusive || other.Exclusive ||",
@@ -125,6 +132,13 @@ func locking() []mutant {
 			old:     "if _, err = r.be.Stat(ctx, old); err == nil {",
 			new:     "if true {",
 			pkg:     inRepo, run: "^TestLockRemovedBesideALostAnswer$",
+		},
+		{
+			promise: "a lock is renewed as long as it is held",
+			file:    "repo/renew.go",
+			old:     "case age >= 0 && (age < lockRefresh || l.repo.wallClock().Before(l.retry)):",
+			new:     "case age >= 0:",
+			pkg:     inRepo, run: "^TestLockIsRenewed$",
 		},
 		{
 			promise: "a renewed lock has the time of now",

@@ -20,23 +20,72 @@ func pruning() []mutant {
 		{
 			promise: "what nothing needs stays for the grace",
 			file:    "repo/pruneplan.go",
-			old:     "due := now.Sub(since) >= p.opts.Grace",
+			old:     "due := now.Sub(m.begin()) >= p.opts.Grace",
 			new:     "due := true",
 			pkg:     inRepo, run: "^TestPruneWithGrace$",
 		},
 		{
 			promise: "what a list does not show yet stays for the grace",
 			file:    "repo/pruneplan.go",
-			old:     "due := now.Sub(since) >= p.opts.Grace",
+			old:     "due := now.Sub(m.begin()) >= p.opts.Grace",
 			new:     "due := true",
 			pkg:     inRepo, run: "^TestStorageThatLags$",
 		},
 		{
 			promise: "a grace that began in the future begins anew",
 			file:    "repo/pruneplan.go",
-			old:     "!noted || since.After(now)",
+			old:     "!noted || m.since.After(now)",
 			new:     "!noted",
 			pkg:     inRepo, run: "^TestPruneWithGrace$",
+		},
+		{
+			promise: "how long packs wait is told by the storage's clock",
+			file:    "repo/mark.go",
+			old:     "	if !known {\n",
+			new:     "	if known || !known {\n",
+			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
+		},
+		{
+			promise: "a storage whose clock is another than this machine's is told",
+			file:    "repo/mark.go",
+			old:     "apart.Abs() > lockSkew {",
+			new:     "apart > lockSkew {",
+			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
+		},
+		{
+			promise: "a wait that is hard to believe is not believed at first",
+			file:    "repo/mark.go",
+			old:     "now.Sub(m.since)-believable > grace",
+			new:     "false",
+			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
+		},
+		{
+			promise: "but not for ever",
+			file:    "repo/mark.go",
+			old:     "grace > 0 && m.again.IsZero() &&",
+			new:     "grace > 0 &&",
+			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
+		},
+		{
+			promise: "a doubt of who had a wrong clock himself does not count",
+			file:    "repo/mark.go",
+			old:     "	if m.again.After(now) {\n",
+			new:     "	if false {\n",
+			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
+		},
+		{
+			promise: "that there was a doubt is written down",
+			file:    "repo/mark.go",
+			old:     "	return []time.Time{m.since, m.again}\n",
+			new:     "	return []time.Time{m.since}\n",
+			pkg:     inRepo, run: "^TestPruneByClocksThatDiffer$",
+		},
+		{
+			promise: "who deletes at once is not told that something stays",
+			file:    "repo/mark.go",
+			old:     "doubt = grace > 0 && ",
+			new:     "doubt = ",
+			pkg:     inRepo, run: "^TestPruneNowInSpiteOfClocks$",
 		},
 		{
 			promise: "what is lost and needed stops a prune",
@@ -170,9 +219,9 @@ func pruning() []mutant {
 			old: `		if listed && !doomed {
 			continue
 		}
-		since, noted := p.noted[id]
+		m, noted := p.noted[id]
 		fresh := listed || !noted ||`,
-			new: `		since, noted := p.noted[id]
+			new: `		m, noted := p.noted[id]
 		if listed && !doomed && !noted {
 			continue
 		}

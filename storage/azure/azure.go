@@ -43,7 +43,10 @@ type Backend struct {
 	lists  *httpclient.Lists
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 // Open prepares to work on what is at a place. It asks nobody: a container that
 // does not exist holds no file.

@@ -41,7 +41,10 @@ type Backend struct {
 	httpclient.ServerClock
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 // Open prepares to work on what is at a place. It asks nobody: a bucket that does
 // not exist holds no file.

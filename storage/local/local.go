@@ -28,7 +28,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"jetsam/storage"
 )
@@ -37,7 +36,8 @@ import (
 // was opened.
 var ErrGone = errors.New("repository directory was removed or replaced")
 
-// Backend is a storage.Backend in a directory.
+// Backend is a storage.Backend in a directory. Its clock is that of whoever keeps the
+// directory, a file server perhaps.
 type Backend struct {
 	dir   string // absolute
 	disk  FileSystem
@@ -45,9 +45,14 @@ type Backend struct {
 
 	root     *os.File    // held open, so that the identity below stays with this directory
 	identity fs.FileInfo // of the directory when it was opened
+
+	storage.PlaceClock
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 // Create makes a directory, and its parents as needed, ready to hold a repository
 // and opens it. Folders that are there already are left as they are. If there is
@@ -108,15 +113,6 @@ func openRoot(dir string, disk FileSystem) (*Backend, error) {
 
 // Location returns the absolute path of the directory.
 func (b *Backend) Location() string { return b.dir }
-
-// Touched returns when a lock was last written or removed, by the clock of whoever keeps the directory.
-func (b *Backend) Touched() (time.Time, error) {
-	info, err := b.disk.Stat(filepath.Join(b.dir, storage.Lock.Dir()))
-	if err != nil {
-		return time.Time{}, fmt.Errorf("look when a lock was written: %w", translate(err))
-	}
-	return info.ModTime(), nil
-}
 
 // Close implements storage.Backend.
 func (b *Backend) Close() error { return b.root.Close() }

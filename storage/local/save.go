@@ -95,6 +95,7 @@ func (b *Backend) fill(ctx context.Context, f OpenFile, data []byte) error {
 	if info.Size() != int64(len(data)) {
 		return fmt.Errorf("%d bytes arrived of %d: %w", info.Size(), len(data), io.ErrShortWrite)
 	}
+	b.Heard(info.ModTime())
 	// A courtesy that keeps people from editing it; not every file system can.
 	_ = f.Chmod(b.modes.file)
 	return ignoreUnsupported(f.Sync())

@@ -96,9 +96,14 @@ type Backend struct {
 	denied map[string]error       // subjects that the server says we may not use
 	heads  map[storage.File]*head // of files that have chunks
 	swept  bool
+
+	storage.PlaceClock
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
 

@@ -433,3 +433,11 @@ func TestNotTriedAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestClock: what the server says of the stream tells its clock, which is this machine's here.
+func TestClock(t *testing.T) {
+	b := open(t, create(t, start(t, natsd.Options{}).URL(), Options{}))
+	if at, known := b.Clock(); !known || time.Until(at).Abs() > 10*time.Minute {
+		t.Errorf("%v, %v", at, known)
+	}
+}

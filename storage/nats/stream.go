@@ -41,7 +41,8 @@ type streamInfo struct {
 		LastTime time.Time         `json:"last_ts"`
 		Subjects map[string]uint64 `json:"subjects"`
 	} `json:"state"`
-	Total int `json:"total"` // of subjects
+	Total int       `json:"total"` // of subjects
+	Now   time.Time `json:"ts"`    // from nats-server 2.10 on
 }
 
 // fit refuses a stream that would lose what it was given, or not give it back.
@@ -64,6 +65,7 @@ func (b *Backend) info(ctx context.Context, filter string, offset int) (info str
 		request["subjects_filter"], request["offset"] = filter, offset
 	}
 	err = b.call(ctx, "STREAM.INFO", request, &info)
+	b.Heard(info.Now)
 	return info, err
 }
 

@@ -59,7 +59,7 @@ func Open(remote, location string, o Options) *rest.Backend {
 	}
 	t.Protocols.SetUnencryptedHTTP2(true)
 	base := &url.URL{Scheme: "http", Host: "rclone", Path: "/"}
-	return rest.Open(base, location, rest.Options{Transport: t, Idle: idle, Overwrites: true, ListsAll: true})
+	return rest.Open(base, location, rest.Options{Transport: t, Idle: idle, Overwrites: true, ListsAll: true, NoClock: true})
 }
 
 // transport carries requests to an rclone, which it starts.

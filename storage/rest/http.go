@@ -72,6 +72,9 @@ func (b *Backend) do(ctx context.Context, r request) error {
 		return b.broken(ctx, line, err)
 	}
 	defer resp.Body.Close()
+	if !b.o.NoClock {
+		b.Hear(resp.Header)
+	}
 	body := &body{r: resp.Body, moving: moving, translate: func(err error) error { return b.broken(ctx, line, err) }}
 	moving()
 	if resp.StatusCode/100 != 2 {

@@ -25,6 +25,7 @@ import (
 	"sync"
 	"time"
 
+	"jetsam/internal/httpclient"
 	"jetsam/secret"
 	"jetsam/storage"
 )
@@ -46,6 +47,10 @@ type Options struct {
 	// processes at the same moment both may succeed.
 	Overwrites bool
 
+	// NoClock says that the server runs on this machine, so that the time in its answers
+	// tells nothing.
+	NoClock bool
+
 	// ListsAll says that the server lists a folder that does not exist as empty, and
 	// answers 404 when it fails to list one.
 	ListsAll bool
@@ -65,9 +70,14 @@ type Backend struct {
 	client   *http.Client
 
 	config sync.Mutex // held while a config is looked for and then saved, if the server would overwrite it
+
+	httpclient.ServerClock
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 // Open returns a Backend for the repository at a URL, which it does not speak to yet.
 // The URL's scheme is http or https; it has no user, query or fragment. The location

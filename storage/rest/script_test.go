@@ -442,3 +442,33 @@ func TestAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestClock: answers tell the server's clock, but those that a cache kept, and unless it is this machine's.
+func TestClock(t *testing.T) {
+	var cached atomic.Bool
+	var ahead atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(time.Duration(ahead.Load())).UTC().Format(http.TimeFormat))
+		if cached.Load() {
+			w.Header().Set("Age", "3600")
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	t.Cleanup(server.Close)
+	for _, none := range []bool{false, true} {
+		be := open(t, server.URL, rest.Options{NoClock: none})
+		defer be.Close()
+		if at, known := be.Clock(); known {
+			t.Errorf("%v, before it told", at)
+		}
+		ahead.Store(int64(time.Hour))
+		cached.Store(false)
+		everyCall(t.Context(), be)
+		ahead.Store(0)
+		cached.Store(true)
+		everyCall(t.Context(), be)
+		if at, known := be.Clock(); known == none || known && (time.Until(at) < 50*time.Minute || time.Until(at) > 70*time.Minute) {
+			t.Errorf("%v, %v", at, known)
+		}
+	}
+}

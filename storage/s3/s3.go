@@ -59,7 +59,10 @@ type Backend struct {
 	}
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 // Open prepares to work on what is at a place. It asks nobody but for credentials:
 // a bucket that does not exist holds no file.

@@ -109,6 +109,7 @@ func (b *Backend) fill(ctx context.Context, s *session, file *sftp.File, data []
 	if info.Size() != int64(len(data)) {
 		return fmt.Errorf("%d bytes arrived of %d: %w", info.Size(), len(data), io.ErrShortWrite)
 	}
+	b.Heard(info.ModTime())
 	// A courtesy that keeps people from editing it; not every server can.
 	_ = file.Chmod(b.modes.file)
 	if _, ok := s.client.HasExtension(fsyncExtension); !ok {

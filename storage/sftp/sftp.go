@@ -61,9 +61,14 @@ type Backend struct {
 	mu     sync.Mutex
 	live   *session // nil: none yet
 	warned map[string]bool
+
+	storage.PlaceClock
 }
 
-var _ storage.Backend = (*Backend)(nil)
+var (
+	_ storage.Backend = (*Backend)(nil)
+	_ storage.Clocked = (*Backend)(nil)
+)
 
 // atOnce is how many requests that belong together are under way at a time: lists of
 // folders, most of all, of which each takes several ways there and back.

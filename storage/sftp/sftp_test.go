@@ -356,3 +356,19 @@ func TestOddFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestClock: what is saved tells the server's clock, which is this machine's here.
+func TestClock(t *testing.T) {
+	be, _ := create(t, sftp.Options{Dial: inProcess})
+	defer be.Close()
+	if at, known := be.Clock(); known {
+		t.Errorf("%v, before it told", at)
+	}
+	f, data := storagetest.RandomFile(storage.Lock, 100)
+	if err := be.Save(t.Context(), f, data); err != nil {
+		t.Fatal(err)
+	}
+	if at, known := be.Clock(); !known || time.Until(at).Abs() > 10*time.Minute {
+		t.Errorf("%v, %v", at, known)
+	}
+}

@@ -3,6 +3,7 @@ package command
 import (
 	"testing"
 	"time"
+	_ "time/tzdata" // for systems that have none
 )
 
 func TestParseTime(t *testing.T) {
@@ -38,6 +39,44 @@ func TestParseTime(t *testing.T) {
 		if got, err := parseTime(in, now); err == nil {
 			t.Errorf("parseTime(%q) = %v, want an error", in, got)
 		}
+	}
+}
+
+// TestParseTimeWhereClocksChange: a time that clocks show twice is the first of the two, one that they skip is what they would have shown if they had
+// not been set forward. So it is in every zone, east and west.
+func TestParseTimeWhereClocksChange(t *testing.T) {
+	for _, tc := range []struct{ zone, in, want, why string }{
+		{"Europe/Berlin", "2026-03-29 01:59:59", "2026-03-29T00:59:59Z", "before clocks are set forward"},
+		{"Europe/Berlin", "2026-03-29 02:30", "2026-03-29T01:30:00Z", "skipped"},
+		{"Europe/Berlin", "2026-03-29 03:00", "2026-03-29T01:00:00Z", "after it"},
+		{"Europe/Berlin", "2026-10-25 01:59:59", "2026-10-24T23:59:59Z", "before they are set back"},
+		{"Europe/Berlin", "2026-10-25 02:30", "2026-10-25T00:30:00Z", "twice"},
+		{"Europe/Berlin", "2026-10-25 03:00", "2026-10-25T02:00:00Z", "after it"},
+		{"America/New_York", "2026-03-08 02:30", "2026-03-08T07:30:00Z", "skipped"},
+		{"America/New_York", "2026-11-01 01:30", "2026-11-01T05:30:00Z", "twice"},
+		{"America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00:00Z", "a day without a midnight"},
+		{"America/Sao_Paulo", "2018-02-17 23:30", "2018-02-18T01:30:00Z", "twice"},
+		{"Australia/Lord_Howe", "2026-10-04 02:15", "2026-10-03T15:45:00Z", "half an hour is skipped"},
+		{"Australia/Lord_Howe", "2026-04-05 01:45", "2026-04-04T14:45:00Z", "half an hour comes twice"},
+		{"Australia/Lord_Howe", "2026-04-05 01:15", "2026-04-04T14:15:00Z", "before it"},
+		{"Pacific/Apia", "2011-12-30 12:00", "2011-12-30T22:00:00Z", "a day that there was not"},
+		{"Pacific/Apia", "2011-12-31", "2011-12-30T10:00:00Z", "the day after it"},
+		{"Europe/Berlin", "2028-02-29 12:00", "2028-02-29T11:00:00Z", "a leap day"},
+		{"Europe/Berlin", "2038-07-01", "2038-06-30T22:00:00Z", "more than 32 bits of seconds"},
+		{"Europe/Berlin", "2100-03-01", "2100-02-28T23:00:00Z", "no leap year"},
+		{"UTC", "2026-03-29 02:30", "2026-03-29T02:30:00Z", "no change at all"},
+	} {
+		zone, err := time.LoadLocation(tc.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseTime(tc.in, time.Now().In(zone))
+		if s := got.UTC().Format(time.RFC3339Nano); err != nil || s != tc.want {
+			t.Errorf("%s: %s in %s is %s (%v), want %s", tc.why, tc.in, tc.zone, s, err, tc.want)
+		}
+	}
+	if got, err := parseTime("2100-02-29", time.Now()); err == nil {
+		t.Errorf("2100 has no 29th of February, and that is %v", got)
 	}
 }
 

@@ -21,14 +21,36 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 	for _, layout := range []string{"2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
-			return t, nil
+		if t, err := time.Parse(layout, text); err == nil {
+			return byClock(t, now.Location()), nil
 		}
 	}
 	if ago, err := parseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
 	return time.Time{}, usagef("time %q is not understood; write 2026-11-22T10:00:00Z, \"2026-11-22 10:00\", @1795341600, or how long ago: 90s, 2h, 3d, 2w", text)
+}
+
+// byClock is when clocks of a zone show what one of UTC shows at t. Of the two times at which clocks that are set back show it, it is the first; where they
+// skip it, it is when they would have shown it had they not been set forward. time.Date promises neither.
+func byClock(t time.Time, zone *time.Location) time.Time {
+	at := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
+	by := func(other time.Time) time.Time { // the offset that is in force at another time
+		_, offset := other.Zone()
+		return t.Add(-time.Duration(offset) * time.Second).In(zone)
+	}
+	if skipped := at.Day() != t.Day() || at.Hour() != t.Hour() || at.Minute() != t.Minute(); skipped {
+		if later := by(at); later.After(at) {
+			return later
+		}
+		return at
+	}
+	if change, _ := at.ZoneBounds(); !change.IsZero() {
+		if first := by(change.Add(-time.Second)); first.Before(change) {
+			return first
+		}
+	}
+	return at
 }
 
 // Seconds since 1970 of the years 0 and 9999, the first and last that the repository format can hold.
