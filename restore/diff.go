@@ -61,6 +61,9 @@ func Diff(ctx context.Context, rd *repo.Reader, a, b *snapshot.Snapshot, sel str
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if repo.IsUnread(c.Err) {
+			return nil, c.Err
+		}
 		out = append(out, c)
 	}
 	return out, nil

@@ -107,7 +107,11 @@ func (r *remains) LoadTree(ctx context.Context, id blob.ID) (*snapshot.Tree, err
 }
 
 func (r *remains) note(err error) error {
-	if err != nil && r.unreadable == nil {
+	switch {
+	case err == nil || r.unreadable != nil:
+	case repo.IsUnread(err):
+		r.unreadable = err
+	default:
 		r.unreadable = fmt.Errorf("%w; that is no loss yet: `jetsam repair packs` for that pack comes first", err)
 	}
 	return err

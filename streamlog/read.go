@@ -9,6 +9,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/jetstream/archive"
+	"jetsam/repo"
 	"jetsam/snapshot"
 )
 
@@ -43,7 +44,8 @@ type Stream struct {
 	dead     []blob.ID // segments of the file of the dead; nil where there is none
 }
 
-// Open reads what the snapshot with this root tree holds. Messages are not read.
+// Open reads what the snapshot with this root tree holds. Messages are not read. What the storage does not give just now is its error:
+// Contents tell of nothing but damage.
 func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 	dir, t, err := accountTree(ctx, src, root)
 	if err != nil {
@@ -56,7 +58,7 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 		return nil, context.Cause(ctx)
 	case errors.Is(err, errNoNode):
 		return nil, ErrNoStreams
-	case errors.Is(err, ErrUnsupported):
+	case errors.Is(err, ErrUnsupported), repo.IsUnread(err):
 		return nil, err
 	case err != nil:
 		name, _ := UnescapeName(dir.Name)
@@ -69,6 +71,9 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 		s := openStream(ctx, src, n)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if repo.IsUnread(s.Err) {
+			return nil, s.Err
 		}
 		c.Streams = append(c.Streams, s)
 	}

@@ -36,6 +36,7 @@ func mutants() []mutant {
 		rewriting(),
 		older(),
 		surveying(),
+		absent(),
 		storing(),
 		speaking(),
 		reaching(),
