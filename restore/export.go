@@ -112,7 +112,7 @@ func (s *StreamPlan) warnOfServers() error {
 	if largest > usualPayload {
 		s.warning("it has, or had, a message of %d bytes: a server takes it only if its max_payload allows for as much", largest)
 	}
-	if most := s.config.MaxMessageSize; most >= 0 && largest > most {
+	if most := s.config.MaxMessageSize; most > 0 && largest > most {
 		s.warning("it has, or had, a message of %d bytes, and its own max_msg_size is %d: a server refuses what is larger; another one can be given with --config", largest, most)
 	}
 	if most := s.config.MaxConsumers; most > 0 && s.Consumers > most {

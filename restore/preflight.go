@@ -190,7 +190,7 @@ func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
 		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
 	}
 	if s.log.held.Document.Jetsam.Estimated || s.isCut() { // the largest may have died, or be left out
-		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
+		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize > 0 && largest > s.config.MaxMessageSize {
 			s.warning("it had a message of %d bytes, which is more than the server's max_payload or its own max_msg_size allows: if that is among what is restored, the server refuses it", largest)
 		}
 		largest = 0
@@ -198,7 +198,7 @@ func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
 	if server.MaxPayload > 0 && largest > server.MaxPayload {
 		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)
 	}
-	if s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
+	if s.config.MaxMessageSize > 0 && largest > s.config.MaxMessageSize {
 		s.conflict("restore an earlier snapshot, from before max_msg_size was lowered",
 			"its largest message has %d bytes, its own max_msg_size is %d, and a server refuses that", largest, s.config.MaxMessageSize)
 	}

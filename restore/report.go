@@ -11,27 +11,37 @@ import (
 )
 
 // compareConfig compares a server's configuration with what it shall be. What the snapshot's does not say at all, a server adds as it sees fit:
-// a newer one has fields that the source did not know.
+// a newer one has fields that the source did not know. What it says otherwise than a server would, is compared as a server says it.
 func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError) {
-	compareSaid("configuration", s.wanted, config, diff)
+	if w, g, ok := said("configuration", s.wanted, config, diff); ok {
+		likeAServer(w, g)
+		compareFields("configuration", w, g, diff)
+	}
 }
 
 // compareSaid compares a configuration with the server's as far as it says something: servers add fields of their own.
 func compareSaid(what string, wanted, config json.RawMessage, diff *DifferenceError) {
+	if w, g, ok := said(what, wanted, config, diff); ok {
+		compareFields(what, w, g, diff)
+	}
+}
+
+// said reads a configuration, and as much of the server's as it says something of.
+func said(what string, wanted, config json.RawMessage, diff *DifferenceError) (w, g map[string]any, ok bool) {
 	want, werr := strictjson.Any(wanted)
 	got, gerr := strictjson.Any(config)
 	w, wok := want.(map[string]any)
 	g, gok := got.(map[string]any)
 	if !wok || !gok {
 		diff.add("%s cannot be compared: %v", what, errors.Join(werr, gerr))
-		return
+		return nil, nil, false
 	}
 	for field := range g {
 		if _, said := w[field]; !said && field != "metadata" {
 			delete(g, field)
 		}
 	}
-	compareFields(what, w, g, diff)
+	return w, g, true
 }
 
 // compareCounts compares what the server counts besides messages and sequences, while nothing new has come in. Bytes are a note: how a
