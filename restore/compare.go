@@ -28,7 +28,9 @@ func (t *transfer) compare(ctx context.Context) error {
 		return fmt.Errorf("its messages were all sent, but its consumers cannot be listed: %w", err)
 	}
 	if err := t.compareState(got, !t.plan.Options.Target.Alone && t.s.mayBeTaken(consumers)); err != nil {
-		return err
+		if err := t.explain(ctx, got, err); err != nil {
+			return err
+		}
 	}
 	diff := &DifferenceError{}
 	t.s.compareConfig(info.Config, diff)
@@ -128,9 +130,29 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 		t.note("%d messages have expired, or soon will: the server removes them, %d are gone already", t.past, t.gone)
 	}
 	if came > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("it is live already: %d messages came after it was restored", came))
+		t.tellCame(came)
 	}
 	return nil
+}
+
+// explain reads the stream back where its counts differ and messages that came may be why: what these have taken the place of is a note. Only what they
+// do not explain is an error.
+func (t *transfer) explain(ctx context.Context, got archive.State, why error) error {
+	if got.LastSeq <= t.s.state.LastSeq || t.plan.Options.Target.Alone || successionIn(t.s) == nil {
+		return why
+	}
+	notes, err := t.plan.verify(ctx, t.s)
+	var incomplete *IncompleteError
+	if errors.As(err, &incomplete) {
+		return incomplete.Cause
+	}
+	t.notes = append(t.notes, notes...)
+	t.tellCame(got.LastSeq - t.s.state.LastSeq)
+	return nil
+}
+
+func (t *transfer) tellCame(n uint64) {
+	t.note("it is live already: %s came after it was restored", count(n, "message"))
 }
 
 // likelyCause tells of what removes or adds messages at once.
