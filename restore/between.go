@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"
@@ -325,7 +327,7 @@ func count(n uint64, noun string, plural ...string) string {
 	case n == 1:
 		return "1 " + noun
 	case len(plural) > 0:
-		return fmt.Sprintf("%d %s", n, plural[0])
+		return digits.Grouped(n) + " " + plural[0]
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return digits.Grouped(n) + " " + noun + "s"
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -115,7 +117,7 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 		whole = got.FirstSeq == first
 	}
 	if sent := t.tally.Messages + came; !whole && taken && got.LastSeq >= last && got.Messages <= sent {
-		t.note("its consumers are in use, and have taken %d messages already", sent-got.Messages)
+		t.note("its consumers are in use, and have taken %s messages already", digits.Grouped(sent-got.Messages))
 		whole = true
 	}
 	if sent := t.tally.Messages + came; !whole && t.past > 0 && got.LastSeq >= last && got.Messages <= sent && got.Messages+t.past >= sent {
@@ -123,11 +125,11 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 		whole = true
 	}
 	if !whole {
-		return fmt.Errorf("the server reports %d messages, sequences %d to %d; sent were %d, %d to %d%s",
-			got.Messages, got.FirstSeq, got.LastSeq, t.tally.Messages, first, last, t.likelyCause(got, came))
+		return fmt.Errorf("the server reports %s messages, sequences %d to %d; sent were %s, %d to %d%s",
+			digits.Grouped(got.Messages), got.FirstSeq, got.LastSeq, digits.Grouped(t.tally.Messages), first, last, t.likelyCause(got, came))
 	}
 	if t.past > 0 {
-		t.note("%d messages have expired, or soon will: the server removes them, %d are gone already", t.past, t.gone)
+		t.note("%s messages have expired, or soon will: the server removes them, %s are gone already", digits.Grouped(t.past), digits.Grouped(t.gone))
 	}
 	if came > 0 {
 		t.tellCame(came)
@@ -159,9 +161,9 @@ func (t *transfer) tellCame(n uint64) {
 func (t *transfer) likelyCause(got archive.State, came uint64) string {
 	switch {
 	case t.past > 0:
-		return fmt.Sprintf(" (%d of them have expired, or soon will)", t.past)
+		return fmt.Sprintf(" (%s of them have expired, or soon will)", digits.Grouped(t.past))
 	case came > 0:
-		return fmt.Sprintf(" (%d messages came meanwhile: the stream is live)", came)
+		return fmt.Sprintf(" (%s messages came meanwhile: the stream is live)", digits.Grouped(came))
 	case got.Messages < t.tally.Messages:
 		return t.s.limitsToLift()
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 )
 
@@ -191,7 +193,7 @@ func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
 	}
 	if s.log.held.Document.Jetsam.Estimated || s.isCut() { // the largest may have died, or be left out
 		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize > 0 && largest > s.config.MaxMessageSize {
-			s.warning("it had a message of %d bytes, which is more than the server's max_payload or its own max_msg_size allows: if that is among what is restored, the server refuses it", largest)
+			s.warning("it had a message of %s bytes, which is more than the server's max_payload or its own max_msg_size allows: if that is among what is restored, the server refuses it", digits.Grouped(largest))
 		}
 		largest = 0
 	}
@@ -226,7 +228,7 @@ func (s *StreamPlan) largest() (n int64) {
 func (p *Plan) warn(s *StreamPlan, now time.Time) {
 	if s.config.MaxAge > 0 {
 		if n := s.olderThan(now.Add(-s.config.MaxAge)); n > 0 {
-			s.warning("at least %d messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", n, s.config.MaxAge)
+			s.warning("at least %s messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", digits.Grouped(n), s.config.MaxAge)
 		}
 	}
 	if s.config.AllowMessageTTL && s.Messages > 0 {
@@ -250,7 +252,7 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 			"what %s still has will be in it twice; remove the source from its configuration before, or the copies afterwards", src.Name, src.Name)
 	}
 	if s.lowered > 0 {
-		s.warning("%d of its consumers stood beyond what is restored, or waited for messages that are left out: they go back to the cut, and deliver what comes behind it", s.lowered)
+		s.warning("%s of its consumers stood beyond what is restored, or waited for messages that are left out: they go back to the cut, and deliver what comes behind it", digits.Grouped(s.lowered))
 	}
 	for _, l := range s.logs() {
 		if c := l.held.Document.Jetsam; c.Torn != "" {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"jetsam/internal/digits"
+
 	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
@@ -51,13 +53,13 @@ func (t *transfer) compareCounts(info *jetstream.StreamInfo, diff *DifferenceErr
 		return
 	}
 	if gaps := info.LastSeq - t.tally.FirstSeq + 1 - t.tally.Messages; info.Deleted != gaps {
-		diff.add("the server counts %d deleted messages, in the snapshot there are %d", info.Deleted, gaps)
+		diff.add("the server counts %s deleted messages, in the snapshot there are %s", digits.Grouped(info.Deleted), digits.Grouped(gaps))
 	}
 	if _, _, respelled := t.s.bucket(); respelled || t.held > 0 || t.s.isCut() || t.s.state.Messages != t.tally.Messages || t.s.log.held.Document.Jetsam.Torn != "" {
 		return // the source counted other messages: it removed some while it was captured, or they are lost or cut off, or called otherwise
 	}
 	if sent := t.s.state.Bytes; info.Bytes != sent {
-		t.note("the server counts %d bytes of messages, the source counted %d", info.Bytes, sent)
+		t.note("the server counts %s bytes of messages, the source counted %s", digits.Grouped(info.Bytes), digits.Grouped(sent))
 	}
 }
 
@@ -95,10 +97,10 @@ func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, last uint64
 		}
 	}
 	if ahead > 0 {
-		t.note("%d of its consumers are in use already", ahead)
+		t.note("%s of its consumers are in use already", digits.Grouped(ahead))
 	}
 	if t.s.raised > 0 {
-		t.note("%d of its consumers stood below its first message, and go on at it", t.s.raised)
+		t.note("%s of its consumers stood below its first message, and go on at it", digits.Grouped(t.s.raised))
 	}
 }
 

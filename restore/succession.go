@@ -42,7 +42,7 @@ func (g *goneBy) settled() bool { return g.excess || g.replaced }
 
 // kin are the messages of a subject of which some are missing.
 type kin struct {
-	gone  []*goneBy // those that nothing explains yet, ascending
+	gone  []*goneBy // those for which the subject has had room so far, ascending
 	there int64     // that are there, from the first missing one on
 }
 
@@ -190,9 +190,6 @@ func (x *succession) rollUp(a arrival, out func(*goneBy)) {
 
 // crowd takes the oldest missing messages out of a subject that has more than the stream keeps.
 func (x *succession) crowd(k *kin, out func(*goneBy)) {
-	for len(k.gone) > 0 && k.gone[0].settled() {
-		k.gone = k.gone[1:]
-	}
 	for x.perSubject > 0 && len(k.gone) > 0 && k.there+int64(len(k.gone)) > x.perSubject {
 		out(k.gone[0])
 		k.gone = k.gone[1:]

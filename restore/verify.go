@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -30,7 +32,7 @@ type DifferenceError struct {
 func (e *DifferenceError) Error() string {
 	s := "it differs from the snapshot: " + strings.Join(e.Differences, "; ")
 	if more := e.Count - len(e.Differences); more > 0 {
-		s += fmt.Sprintf("; and %d differences more", more)
+		s += fmt.Sprintf("; and %s differences more", digits.Grouped(more))
 	}
 	return s
 }
@@ -81,19 +83,19 @@ func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err e
 
 func (v *verification) notes() (out []string) {
 	if n := len(v.ahead); n > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, %d of its consumers had moved on, and were not compared", n))
+		out = append(out, fmt.Sprintf("when it was read back, %s of its consumers had moved on, and were not compared", digits.Grouped(n)))
 	}
 	if n := len(v.made); n > 0 {
 		out = append(out, "when it was read back, it had "+count(uint64(n), "consumer that was not restored", "consumers that were not restored"))
 	}
 	if v.taken > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %d messages, which were not compared", v.taken))
+		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %s messages, which were not compared", digits.Grouped(v.taken)))
 	}
 	if v.replaced > 0 {
 		out = append(out, fmt.Sprintf("when it was read back, newer messages had taken the place of %s, which were not compared", count(v.replaced, "message")))
 	}
 	if v.expired > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, %d messages had expired, which were not compared", v.expired))
+		out = append(out, fmt.Sprintf("when it was read back, %s messages had expired, which were not compared", digits.Grouped(v.expired)))
 	}
 	return out
 }

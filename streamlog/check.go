@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/blob"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
@@ -297,7 +299,7 @@ func (s span) describe() error {
 	if s.first == s.last && s.from == s.to {
 		return fmt.Errorf("message %d cannot be read, of %s: %w", s.first, at(s.from), s.err)
 	}
-	return fmt.Errorf("messages %d to %d cannot be read, %d of them, from %s to %s: %w", s.first, s.last, s.messages, at(s.from), at(s.to), s.err)
+	return fmt.Errorf("messages %d to %d cannot be read, %s of them, from %s to %s: %w", s.first, s.last, digits.Grouped(s.messages), at(s.from), at(s.to), s.err)
 }
 
 // head reads the head, and takes the state from it, or from the document where that cannot be.
