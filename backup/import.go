@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"golang.org/x/sync/errgroup"
 
 	"jetsam/chunker"
@@ -227,14 +229,14 @@ func (i *importer) counted(d *Dump, in *contents) func() (*archive.Message, erro
 func notAll(state archive.State, m *streamlog.Messages, in *contents) (removed uint64, torn string) {
 	switch missing := state.Messages - m.Count; {
 	case in.exact && m.Count != in.alive:
-		return 0, fmt.Sprintf("%d messages are there of the %d that should be, by what the server says of its own files", m.Count, in.alive)
+		return 0, fmt.Sprintf("%s messages are there of the %s that should be, by what the server says of its own files", digits.Grouped(m.Count), digits.Grouped(in.alive))
 	case m.Count > state.Messages:
-		return 0, fmt.Sprintf("%d messages are there, as the server's files say, but the server counted %d", m.Count, state.Messages)
+		return 0, fmt.Sprintf("%s messages are there, as the server's files say, but the server counted %s", digits.Grouped(m.Count), digits.Grouped(state.Messages))
 	case missing == 0, in.atOnce:
 		return missing, ""
 	default:
-		return 0, fmt.Sprintf("%s of the %d that the stream had when its backup began are not there: they were removed meanwhile, or not sent",
-			messages(missing), state.Messages)
+		return 0, fmt.Sprintf("%s of the %s that the stream had when its backup began are not there: they were removed meanwhile, or not sent",
+			messages(missing), digits.Grouped(state.Messages))
 	}
 }
 

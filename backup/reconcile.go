@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/streamlog"
@@ -41,7 +43,7 @@ func counting(head *archive.Head, messages uint64) (*archive.Head, error) {
 
 // miscounted judges where there are more messages than the server counts, as nats-server 2.9.10 does after a purge up to a message that is gone already.
 func miscounted(state archive.State, m *streamlog.Messages) verdict {
-	return verdict{torn: fmt.Sprintf("%s came, but the server counted %d", messages(m.Count), state.Messages), lasting: true}
+	return verdict{torn: fmt.Sprintf("%s came, but the server counted %s", messages(m.Count), digits.Grouped(state.Messages)), lasting: true}
 }
 
 // reconcileCounts judges where only counts can be compared.
@@ -53,7 +55,7 @@ func reconcileCounts(state archive.State, m *streamlog.Messages, now archive.Sta
 	case now.LastSeq < state.LastSeq:
 		return verdict{torn: wentBack(missing, state, now)}
 	case missing > died:
-		return verdict{removed: died, torn: fmt.Sprintf("%s missing, of which the stream lost at most %d meanwhile", messages(missing), died)}
+		return verdict{removed: died, torn: fmt.Sprintf("%s missing, of which the stream lost at most %s meanwhile", messages(missing), digits.Grouped(died))}
 	}
 	return verdict{removed: missing}
 }
@@ -123,7 +125,7 @@ func messages(n uint64) string {
 	if n == 1 {
 		return "1 message"
 	}
-	return fmt.Sprintf("%d messages", n)
+	return digits.Grouped(n) + " messages"
 }
 
 // spans writes runs of sequences for people.

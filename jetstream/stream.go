@@ -33,6 +33,7 @@ type StreamSettings struct {
 	Storage              string            `json:"storage"`   // "file" or "memory"
 	Retention            string            `json:"retention"` // "limits", "interest" or "workqueue"
 	Discard              string            `json:"discard"`   // "old" or "new"
+	DiscardNewOfSubject  bool              `json:"discard_new_per_subject"`
 	Replicas             int               `json:"num_replicas"`
 	MaxConsumers         int               `json:"max_consumers"`        // -1: no limit
 	MaxMessages          int64             `json:"max_msgs"`             // -1: no limit

@@ -34,7 +34,8 @@ type Contents interface {
 	Blob(id blob.ID, content []byte)
 
 	// Snapshot looks at a snapshot whose trees were checked, and tells found what
-	// is wrong with which path in it. It returns nothing but ctx's error.
+	// is wrong with which path in it. It returns nothing but ctx's error, and that of
+	// a Reader that IsUnread.
 	Snapshot(ctx context.Context, src *Checked, s *snapshot.Snapshot, found func(Severity, string, error)) error
 }
 
@@ -69,7 +70,8 @@ type CheckProgress struct {
 // It reads keys, locks, index files, snapshots and trees whole; compares the list
 // of packs and all of their headers with the index; and looks up the blobs of
 // every file, and its length. With ReadData it also reads packs. What it finds is
-// in the report; an error means that it could not look. progress may be nil.
+// in the report; an error means that it could not look: what the storage does not
+// give just now is no finding. progress may be nil.
 func (r *Repo) Check(ctx context.Context, o CheckOptions, progress func(CheckProgress)) (*Report, error) {
 	if progress == nil {
 		progress = func(CheckProgress) {}
@@ -146,6 +148,9 @@ func (c *checker) run(ctx context.Context) error {
 func (c *checker) checkKeys(ctx context.Context) error {
 	keys, err := c.repo.Keys(ctx)
 	for _, k := range keys {
+		if away(k.Err) {
+			return k.Err
+		}
 		if k.Err != nil {
 			c.report.damaged(storage.File{Kind: storage.Key, ID: k.ID}, k.Err)
 		}
@@ -160,6 +165,8 @@ func (c *checker) checkLocks(ctx context.Context) error {
 	for _, l := range locks {
 		f := storage.File{Kind: storage.Lock, ID: l.ID}
 		switch {
+		case away(l.Err):
+			return l.Err
 		case l.Err != nil:
 			c.report.damaged(f, l.Err)
 		case l.Stale(c.repo.wallClock()):
@@ -181,9 +188,12 @@ func (c *checker) checkIndex(ctx context.Context) error {
 		}
 		file := storage.File{Kind: storage.Index, ID: f.id}
 		c.report.IndexFiles++
-		if f.bad != nil {
+		switch {
+		case away(f.bad):
+			return f.bad
+		case f.bad != nil:
 			c.report.damaged(file, f.bad)
-		} else {
+		default:
 			c.addIndexFile(file, f.File)
 		}
 		c.progress(CheckProgress{"index", c.report.IndexFiles, len(infos)})

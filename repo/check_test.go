@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -198,7 +199,7 @@ func TestCheckFindsDamage(t *testing.T) {
 func TestCheckReadsTwice(t *testing.T) {
 	r, be, _ := checkedRepo(t)
 	pack := packOf(t, r, dataHandle(jsonEvents(rand.New(rand.NewPCG(1, 2)), 2000)))
-	flaky := errors.New("flaky")
+	flaky := fmt.Errorf("flaky: %w", syscall.EIO)
 	var loads int
 	be.Before = func(op storagetest.Op, f storage.File) error {
 		if op == storagetest.OpLoad && f == pack {

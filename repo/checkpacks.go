@@ -37,8 +37,9 @@ func (c *checker) checkPacks(ctx context.Context) error {
 
 // verdict is what was found in a pack.
 type verdict struct {
-	errs []error
-	bad  []uint32 // offsets of blobs that cannot be read
+	errs   []error
+	bad    []uint32 // offsets of blobs that cannot be read
+	unread error    // why nothing was found: the storage does not give it just now
 }
 
 func (v *verdict) add(format string, args ...any) {
@@ -49,7 +50,7 @@ func (v *verdict) add(format string, args ...any) {
 func (c *checker) eachPack(ctx context.Context, step string, packs []storage.Info, parallel int, check func(context.Context, storage.Info) verdict) error {
 	judge := func(ctx context.Context, i int, _ verdict) (verdict, error) {
 		v := check(ctx, packs[i])
-		return v, storage.Cancelled(ctx)
+		return v, cmp.Or(storage.Cancelled(ctx), v.unread)
 	}
 	var done int
 	for v, err := range inOrder(ctx, len(packs), parallel, judge) {
@@ -71,9 +72,12 @@ func (c *checker) eachPack(ctx context.Context, step string, packs []storage.Inf
 
 // checkHeader compares a pack's header with the index.
 func (c *checker) checkHeader(ctx context.Context, info storage.Info) (v verdict) {
-	load := func(off int64, n int) ([]byte, error) { return c.repo.be.Load(ctx, info.File, off, n) }
-	header, err := pack.ReadHeader(info.Size, c.repo.key, load)
-	if err != nil {
+	header, err := c.repo.tryHeader(ctx, info)
+	switch {
+	case IsUnread(err):
+		v.unread = err
+		return v
+	case err != nil:
 		v.add("read header: %w", err)
 		return v
 	}
@@ -97,11 +101,11 @@ func equalBlobs(a, b []pack.Blob) bool {
 // tell damage on the way from damage in the place.
 func (c *checker) checkData(ctx context.Context, info storage.Info) verdict {
 	first := c.readPack(ctx, info)
-	if len(first.errs) == 0 || storage.Cancelled(ctx) != nil {
+	if first.unread == nil && len(first.errs) == 0 || storage.Cancelled(ctx) != nil {
 		return first
 	}
 	second := c.readPack(ctx, info)
-	if len(second.errs) == 0 {
+	if second.unread == nil && len(second.errs) == 0 && len(first.errs) > 0 {
 		second.add("sound when read again, but at first: %w", errors.Join(first.errs...))
 	}
 	return second
@@ -110,6 +114,10 @@ func (c *checker) checkData(ctx context.Context, info storage.Info) verdict {
 func (c *checker) readPack(ctx context.Context, info storage.Info) (v verdict) {
 	listed, _ := c.index.Pack(info.File.ID)
 	data, err := c.loadPack(ctx, info)
+	if away(err) {
+		v.unread = loadError(info.File, err)
+		return v
+	}
 	if err != nil {
 		v.errs = append(v.errs, err)
 		for _, b := range listed {
@@ -132,7 +140,7 @@ func (c *checker) readPack(ctx context.Context, info storage.Info) (v verdict) {
 
 func (c *checker) loadPack(ctx context.Context, info storage.Info) ([]byte, error) {
 	if info.Size > maxPackRead {
-		return nil, fmt.Errorf("pack of %d bytes is longer than %d", info.Size, maxPackRead)
+		return nil, damaged(info.File, fmt.Errorf("pack of %d bytes is longer than %d", info.Size, maxPackRead))
 	}
 	return c.repo.be.Load(ctx, info.File, 0, -1)
 }

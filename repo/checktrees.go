@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -58,6 +59,9 @@ func (c *checker) checkSnapshots(ctx context.Context, infos []storage.Info) erro
 		s, err := c.repo.loadSnapshot(ctx, info)
 		if cancelled := storage.Cancelled(ctx); cancelled != nil {
 			return cancelled
+		}
+		if away(err) {
+			return err
 		}
 		c.report.Snapshots++
 		c.progress(CheckProgress{"snapshots", i + 1, len(infos)})
@@ -131,7 +135,10 @@ func (c *checker) walk(ctx context.Context, ids []blob.ID, depth int) error {
 			}
 		}
 		t, err := rd.LoadTree(ctx, ids[i])
-		return result{t, err}, storage.Cancelled(ctx)
+		if cancelled := storage.Cancelled(ctx); cancelled != nil || IsUnread(err) {
+			return result{}, cmp.Or(cancelled, err)
+		}
+		return result{t, err}, nil
 	}
 	var done int
 	for res, err := range inOrder(ctx, len(ids), ahead, load) {

@@ -327,7 +327,7 @@ func (c *copier) enter(s *copying, id blob.ID) error {
 	}
 	h := blob.Handle{Kind: blob.Tree, ID: id}
 	if !c.rd.Has(h) {
-		return &lostError{unlisted(h)}
+		return &lostError{c.rd.unlisted(h)}
 	}
 	s.below = append(s.below, h)
 	return nil
@@ -371,7 +371,7 @@ func (c *copier) need(s *copying, content []blob.ID) error {
 			continue
 		}
 		if !c.rd.Has(h) {
-			return &lostError{unlisted(h)}
+			return &lostError{c.rd.unlisted(h)}
 		}
 		s.needed[h] = struct{}{}
 	}

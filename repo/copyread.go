@@ -44,7 +44,7 @@ func (c *copier) spans(handles []blob.Handle) ([]span, error) {
 	for i, h := range handles {
 		l, ok := c.rd.index.Load().First(h)
 		if !ok {
-			return nil, &lostError{unlisted(h)}
+			return nil, &lostError{c.rd.unlisted(h)}
 		}
 		blobs[i] = lying{h, l}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"jetsam/snapshot"
 	"jetsam/storage"
@@ -37,10 +38,32 @@ func damaged(f storage.File, err error) error {
 // loadError words a failure to load f, which should be there. That it is gone or
 // short is damage; anything else may pass.
 func loadError(f storage.File, err error) error {
-	if errors.Is(err, storage.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, storage.ErrNotExist), errors.Is(err, io.ErrUnexpectedEOF):
 		return damaged(f, err)
+	case away(err):
+		return unreadError{fmt.Errorf("load %v: %w", f, err)}
 	}
 	return fmt.Errorf("load %v: %w", f, err)
+}
+
+// away reports whether an error with which a file was read says nothing of what the
+// file holds: there was no answer, or no permission, or time was up. A disk that
+// fails to read (EIO) does say something, and says it again tomorrow.
+func away(err error) bool {
+	return err != nil && !lost(err) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.EIO)
+}
+
+// unreadError marks an error for which a storage gave nothing just now.
+type unreadError struct{ error }
+
+func (e unreadError) Unwrap() error { return e.error }
+
+// IsUnread reports whether err, which a Reader gave, says no more than that the
+// storage did not give a file just now: nothing is known to be damaged or lost.
+func IsUnread(err error) bool {
+	var unread unreadError
+	return errors.As(err, &unread)
 }
 
 // refused reports whether the storage does not let a file be deleted: trying again

@@ -27,12 +27,11 @@ func (rd *Reader) Presence(ctx context.Context) (*Presence, error) {
 }
 
 // Check says why no copy of a blob can be read, as far as the index and the
-// lengths of packs tell that; it reads nothing. The error is ErrCorrupt, and words
-// the matter as Load would.
+// lengths of packs tell that; it reads nothing. The error is that of Load.
 func (p *Presence) Check(h blob.Handle) error {
 	locations, ok := p.rd.index.Load().Lookup(h)
 	if !ok {
-		return unlisted(h)
+		return p.rd.unlisted(h)
 	}
 	var errs []error
 	for _, l := range locations {
@@ -60,4 +59,15 @@ func (p *Presence) checkCopy(l index.Location) error {
 // unlisted says that nobody knows where a blob is.
 func unlisted(h blob.Handle) error {
 	return fmt.Errorf("load %v: %w: no index lists it", h, ErrCorrupt)
+}
+
+// unlisted says that no index that was read knows where a blob is: one that the
+// storage did not give may.
+func (rd *Reader) unlisted(h blob.Handle) error {
+	for _, err := range rd.Incomplete() {
+		if away(err) {
+			return unreadError{fmt.Errorf("load %v: no index that could be read lists it: %w", h, err)}
+		}
+	}
+	return unlisted(h)
 }

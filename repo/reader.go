@@ -73,13 +73,14 @@ func (rd *Reader) All() iter.Seq2[blob.Handle, index.Location] {
 }
 
 // Load appends the content of a blob to dst. It tries all copies until one has
-// the hash that is the blob's ID; if none does the error is ErrCorrupt.
+// the hash that is the blob's ID; if none does the error is ErrCorrupt, unless the
+// storage did not give one of them just now: that one may be sound.
 func (rd *Reader) Load(ctx context.Context, h blob.Handle, dst []byte) ([]byte, error) {
 	locations, ok := rd.index.Load().Lookup(h)
 	if !ok {
-		return nil, unlisted(h)
+		return nil, rd.unlisted(h)
 	}
-	var errs []error
+	var errs, unread []error
 	for _, l := range locations {
 		out, err := rd.loadCopy(ctx, h, l, dst)
 		if err == nil {
@@ -88,7 +89,12 @@ func (rd *Reader) Load(ctx context.Context, h blob.Handle, dst []byte) ([]byte, 
 		if err := storage.Cancelled(ctx); err != nil {
 			return nil, err
 		}
-		errs = append(errs, err)
+		if errs = append(errs, err); IsUnread(err) {
+			unread = append(unread, err)
+		}
+	}
+	if len(unread) > 0 {
+		errs = unread
 	}
 	return nil, fmt.Errorf("load %v: %w", h, errors.Join(errs...))
 }

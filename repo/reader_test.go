@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -250,9 +251,10 @@ func TestIncompleteIndex(t *testing.T) {
 	one, _ := backup(t, r, map[string][][]byte{"f": {[]byte("one")}})
 	bad := firstID(t, be, storage.Index)
 	two, _ := backup(t, r, map[string][][]byte{"f": {[]byte("two")}})
+	fault := error(syscall.EIO)
 	be.Before = func(op storagetest.Op, f storage.File) error {
 		if op == storagetest.OpLoad && f.ID == bad {
-			return errors.New("broken disk")
+			return fault
 		}
 		return nil
 	}
@@ -272,6 +274,54 @@ func TestIncompleteIndex(t *testing.T) {
 	}
 	if _, err := rd.LoadTree(t.Context(), one.Tree); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("of the bad index file: %v, want ErrCorrupt", err)
+	}
+	fault = storage.ErrUnreachable
+	if rd, err = r.LoadIndex(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rd.LoadTree(t.Context(), one.Tree); !repo.IsUnread(err) || !errors.Is(err, fault) || errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("of an index file that cannot be reached: %v", err)
+	}
+}
+
+// TestUnreadCopy: of two copies of a blob one is damaged, and the storage does not give the other just now. That is no damage.
+func TestUnreadCopy(t *testing.T) {
+	r, be := faultyRepo(t, repotest.Options())
+	h := dataHandle([]byte("x"))
+	backup(t, r, map[string][][]byte{"f": {[]byte("x")}})
+	first := packOf(t, r, h)
+	stored := loadFile(t, be, first)
+	repair := func(changed error) {
+		t.Helper()
+		_, err := r.RepairIndex(t.Context(), repo.RepairIndexOptions{}, nil)
+		if err = errors.Join(changed, err); err != nil {
+			t.Fatal(err)
+		}
+	}
+	repair(be.Remove(t.Context(), first))
+	backup(t, r, map[string][][]byte{"f": {[]byte("x")}})
+	second := packOf(t, r, h)
+	stored[0] ^= 1
+	repair(be.Save(t.Context(), first, stored))
+	rd := loadIndex(t, r)
+	if _, err := rd.Load(t.Context(), h, nil); err != nil {
+		t.Fatal(err)
+	}
+	be.Before = func(op storagetest.Op, f storage.File) error {
+		if f == second {
+			return storage.ErrUnreachable
+		}
+		return nil
+	}
+	if _, err := rd.Load(t.Context(), h, nil); !repo.IsUnread(err) || errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("one copy damaged, the other not given: %v", err)
+	}
+	be.Before = nil
+	if err := be.Remove(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rd.Load(t.Context(), h, nil); repo.IsUnread(err) || !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("one copy damaged, the other gone: %v", err)
 	}
 }
 

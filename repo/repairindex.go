@@ -220,12 +220,23 @@ func (x *indexRepair) readHeaders(ctx context.Context, packs []storage.Info) err
 
 // readHeader reads the header of a pack, and once more if that fails.
 func (r *Repo) readHeader(ctx context.Context, info storage.Info) ([]pack.Blob, error) {
-	load := func(off int64, n int) ([]byte, error) { return r.be.Load(ctx, info.File, off, n) }
-	blobs, err := pack.ReadHeader(info.Size, r.key, load)
+	blobs, err := r.tryHeader(ctx, info)
 	if err != nil && storage.Cancelled(ctx) == nil {
-		blobs, err = pack.ReadHeader(info.Size, r.key, load)
+		blobs, err = r.tryHeader(ctx, info)
 	}
 	return blobs, err
+}
+
+// tryHeader reads the header of a pack. An error of the storage that says nothing of
+// the pack IsUnread.
+func (r *Repo) tryHeader(ctx context.Context, info storage.Info) ([]pack.Blob, error) {
+	return pack.ReadHeader(info.Size, r.key, func(off int64, n int) ([]byte, error) {
+		p, err := r.be.Load(ctx, info.File, off, n)
+		if away(err) {
+			err = loadError(info.File, err)
+		}
+		return p, err
+	})
 }
 
 func (x *indexRepair) judge(ctx context.Context, id storage.ID, header []pack.Blob, bad error) error {

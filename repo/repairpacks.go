@@ -178,12 +178,16 @@ func (x *packsRepair) examine(ctx context.Context, id storage.ID, why error) err
 	_, listed := x.check.index.Pack(id)
 	switch {
 	case listed || why != nil:
+	case IsUnread(err):
+		return err
 	case gone:
 		return fmt.Errorf("%v: %w, and no index file lists it", f, storage.ErrNotExist)
 	case err != nil:
 		why = err
 	default:
-		why = x.hashError(ctx, info)
+		if why = x.hashError(ctx, info); away(why) {
+			return loadError(f, why)
+		}
 	}
 	if why == nil {
 		x.out.Sound = append(x.out.Sound, id)
@@ -212,7 +216,7 @@ func (p *damagedPack) note(err error) {
 func (x *packsRepair) hashError(ctx context.Context, info storage.Info) error {
 	data, err := x.check.loadPack(ctx, info)
 	if err == nil && storage.Sum(data) != info.File.ID {
-		err = errHash
+		err = damaged(info.File, errHash)
 	}
 	return err
 }
@@ -271,7 +275,10 @@ func (x *packsRepair) salvage(ctx context.Context, w *Writer) error {
 	x.dropLeft()
 	for _, p := range x.damaged {
 		for i := range p.Lost {
-			p.Lost[i].Elsewhere = x.isElsewhere(ctx, p.Lost[i].Handle)
+			var err error
+			if p.Lost[i].Elsewhere, err = x.isElsewhere(ctx, p.Lost[i].Handle); err != nil {
+				return err
+			}
 		}
 	}
 	return storage.Cancelled(ctx)
@@ -331,9 +338,9 @@ func locationOf(id storage.ID, b pack.Blob) index.Location {
 }
 
 // isElsewhere says whether a blob can be read, though not in the pack that lost it.
-func (x *packsRepair) isElsewhere(ctx context.Context, h blob.Handle) bool {
+func (x *packsRepair) isElsewhere(ctx context.Context, h blob.Handle) (bool, error) {
 	if _, ok := x.saved[h]; ok {
-		return true
+		return true, nil
 	}
 	rd := x.check.reader()
 	locations, _ := x.check.index.Lookup(h)
@@ -342,11 +349,14 @@ func (x *packsRepair) isElsewhere(ctx context.Context, h blob.Handle) bool {
 		if repaired {
 			continue
 		}
-		if _, err := rd.loadCopy(ctx, h, l, nil); err == nil {
-			return true
+		switch _, err := rd.loadCopy(ctx, h, l, nil); {
+		case err == nil:
+			return true, nil
+		case IsUnread(err):
+			return false, err
 		}
 	}
-	return false
+	return false, nil
 }
 
 // remove takes the damaged packs out of the index, and then removes them.

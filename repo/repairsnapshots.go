@@ -129,6 +129,11 @@ func (x *snapshotsRepair) find(ctx context.Context) (err error) {
 	if x.rd, err = x.repo.LoadIndex(ctx, nil); err != nil {
 		return err
 	}
+	for _, err := range x.rd.Incomplete() {
+		if away(err) {
+			return err
+		}
+	}
 	x.check = x.repo.newChecker(CheckOptions{}, func(CheckProgress) {})
 	x.check.index = x.rd.index.Load()
 	if err := x.check.checkPackList(ctx); err != nil {
@@ -248,6 +253,9 @@ func (x *snapshotsRepair) mendAll(ctx context.Context, dst Saver) error {
 		root, s.Err = x.mend(ctx, &Checked{x.rd, x.check}, dst, s.Snapshot)
 		if err := storage.Cancelled(ctx); err != nil {
 			return err
+		}
+		if IsUnread(s.Err) {
+			return s.Err
 		}
 		if w, ok := dst.(*Writer); ok && w.failed(ctx) != nil {
 			return w.failed(ctx)

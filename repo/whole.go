@@ -74,7 +74,7 @@ func (w *Writer) lists(ctx context.Context, roots []blob.ID) error {
 	var lost error
 	c := &reach{rd: rd, found: x.NewSet(), visited: func() {}, missing: func(h blob.Handle) {
 		if lost == nil {
-			lost = unlisted(h)
+			lost = rd.unlisted(h)
 		}
 	}}
 	if err := c.walk(ctx, roots, 0); err != nil {

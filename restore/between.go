@@ -8,7 +8,10 @@ import (
 	"io"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream/archive"
+	"jetsam/repo"
 	"jetsam/snapshot"
 	"jetsam/streamlog"
 )
@@ -45,10 +48,12 @@ func (p *Plan) between(ctx context.Context, s *StreamPlan) error {
 	if err == nil {
 		all, err = later.open(ctx)
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	}
-	if err != nil {
+	case repo.IsUnread(err):
+		return fmt.Errorf("snapshot %s: %w", s.next.ID().Short(), err)
+	case err != nil:
 		return fmt.Errorf("stream %s: snapshot %s, which has what came by %s, cannot be used: %w; naming snapshot %s restores what that one has",
 			s.Source, s.next.ID().Short(), when(at), err, s.snapshot)
 	}
@@ -150,8 +155,11 @@ func (p *Plan) compareLives(ctx context.Context, earlier, later []stretch, first
 			h, g = had.next(), has.next()
 		}
 	}
-	if ctx.Err() != nil {
-		return likeness{}, context.Cause(ctx)
+	if err := had.stopped(); err != nil {
+		return likeness{}, err
+	}
+	if err := has.stopped(); err != nil {
+		return likeness{}, err
 	}
 	if had.broken || has.broken {
 		return likeness{}, nil
@@ -221,8 +229,8 @@ func (p *Plan) within(ctx context.Context, stretches []stretch, first, last uint
 			}
 			t.Messages++
 		}
-		if ctx.Err() != nil {
-			return t, context.Cause(ctx)
+		if err := part.stopped(); err != nil {
+			return t, err
 		}
 	}
 	return t, nil
@@ -244,14 +252,24 @@ type lifeline struct {
 	ctx         context.Context
 	rest        []stretch
 	first, last uint64
-	broken      bool // something could not be read, and was passed over
+	broken      bool  // something is damaged, and was passed over
+	unread      error // why it ended early: the storage does not give something just now
 
+	at   *stretch
 	from func() (*archive.Message, error)
+}
+
+// stopped is why it ended early, or nil.
+func (w *lifeline) stopped() error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
+	return w.unread
 }
 
 // next is the next message, which is valid until the one after that, or nil.
 func (w *lifeline) next() *archive.Message {
-	for w.ctx.Err() == nil {
+	for w.stopped() == nil {
 		if w.from == nil && len(w.rest) == 0 {
 			return nil
 		}
@@ -265,7 +283,7 @@ func (w *lifeline) next() *archive.Message {
 			case x.lost():
 				w.broken = true
 			default:
-				w.from = x.log.living(w.p.reader(w.ctx, x))
+				w.at, w.from = x, x.log.living(w.p.reader(w.ctx, x))
 			}
 			continue
 		}
@@ -273,6 +291,8 @@ func (w *lifeline) next() *archive.Message {
 		switch {
 		case err == nil && m.Seq >= w.first && m.Seq <= w.last:
 			return m
+		case repo.IsUnread(err):
+			w.unread = w.at.unreadable(err)
 		case err != nil:
 			w.broken = w.broken || !errors.Is(err, io.EOF)
 			w.from = nil
@@ -308,7 +328,7 @@ func count(n uint64, noun string, plural ...string) string {
 	case n == 1:
 		return "1 " + noun
 	case len(plural) > 0:
-		return fmt.Sprintf("%d %s", n, plural[0])
+		return digits.Grouped(n) + " " + plural[0]
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return digits.Grouped(n) + " " + noun + "s"
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 )
 
@@ -102,7 +104,7 @@ func (t *transfer) lookForOlder(ctx context.Context) (gone bool, remains string)
 	case err != nil:
 		return false, fmt.Sprintf("an unfinished stream may be left on the server, which cannot be asked (%v): look at it with `nats stream info %s` before you restore it again", err, t.s.Name)
 	}
-	return false, fmt.Sprintf("a stream of that name with %d messages is on the server, which does not say whose it is; it was not touched: delete it if it is of no use before you restore it again", info.Messages)
+	return false, fmt.Sprintf("a stream of that name with %s messages is on the server, which does not say whose it is; it was not touched: delete it if it is of no use before you restore it again", digits.Grouped(info.Messages))
 }
 
 // cleanUpOwn removes this run's unfinished stream, unless messages came into it. Where it is marked, that tells whose the stream is that the server has.
@@ -119,8 +121,8 @@ func (t *transfer) cleanUpOwn(ctx context.Context) (gone bool, remains string) {
 	case t.isMarked && !isOf(info, t.plan.run):
 		return true, "a stream of that name is there that this restore did not make; it was not touched"
 	case usedSince(info):
-		return false, fmt.Sprintf("an unfinished stream of %d messages is left on the server, into which messages came meanwhile: save those if they matter, "+
-			"then delete stream %s and restore it again", info.Messages, t.s.Name)
+		return false, fmt.Sprintf("an unfinished stream of %s messages is left on the server, into which messages came meanwhile: save those if they matter, "+
+			"then delete stream %s and restore it again", digits.Grouped(info.Messages), t.s.Name)
 	}
 	return t.remove(ctx)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -28,7 +30,9 @@ func (t *transfer) compare(ctx context.Context) error {
 		return fmt.Errorf("its messages were all sent, but its consumers cannot be listed: %w", err)
 	}
 	if err := t.compareState(got, !t.plan.Options.Target.Alone && t.s.mayBeTaken(consumers)); err != nil {
-		return err
+		if err := t.explain(ctx, got, err); err != nil {
+			return err
+		}
 	}
 	diff := &DifferenceError{}
 	t.s.compareConfig(info.Config, diff)
@@ -113,7 +117,7 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 		whole = got.FirstSeq == first
 	}
 	if sent := t.tally.Messages + came; !whole && taken && got.LastSeq >= last && got.Messages <= sent {
-		t.note("its consumers are in use, and have taken %d messages already", sent-got.Messages)
+		t.note("its consumers are in use, and have taken %s messages already", digits.Grouped(sent-got.Messages))
 		whole = true
 	}
 	if sent := t.tally.Messages + came; !whole && t.past > 0 && got.LastSeq >= last && got.Messages <= sent && got.Messages+t.past >= sent {
@@ -121,25 +125,45 @@ func (t *transfer) compareState(got archive.State, taken bool) error {
 		whole = true
 	}
 	if !whole {
-		return fmt.Errorf("the server reports %d messages, sequences %d to %d; sent were %d, %d to %d%s",
-			got.Messages, got.FirstSeq, got.LastSeq, t.tally.Messages, first, last, t.likelyCause(got, came))
+		return fmt.Errorf("the server reports %s messages, sequences %d to %d; sent were %s, %d to %d%s",
+			digits.Grouped(got.Messages), got.FirstSeq, got.LastSeq, digits.Grouped(t.tally.Messages), first, last, t.likelyCause(got, came))
 	}
 	if t.past > 0 {
-		t.note("%d messages have expired, or soon will: the server removes them, %d are gone already", t.past, t.gone)
+		t.note("%s messages have expired, or soon will: the server removes them, %s are gone already", digits.Grouped(t.past), digits.Grouped(t.gone))
 	}
 	if came > 0 {
-		t.notes = append(t.notes, fmt.Sprintf("it is live already: %d messages came after it was restored", came))
+		t.tellCame(came)
 	}
 	return nil
+}
+
+// explain reads the stream back where its counts differ and messages that came may be why: what these have taken the place of is a note. Only what they
+// do not explain is an error.
+func (t *transfer) explain(ctx context.Context, got archive.State, why error) error {
+	if got.LastSeq <= t.s.state.LastSeq || t.plan.Options.Target.Alone || successionIn(t.s) == nil {
+		return why
+	}
+	notes, err := t.plan.verify(ctx, t.s)
+	var incomplete *IncompleteError
+	if errors.As(err, &incomplete) {
+		return incomplete.Cause
+	}
+	t.notes = append(t.notes, notes...)
+	t.tellCame(got.LastSeq - t.s.state.LastSeq)
+	return nil
+}
+
+func (t *transfer) tellCame(n uint64) {
+	t.note("it is live already: %s came after it was restored", count(n, "message"))
 }
 
 // likelyCause tells of what removes or adds messages at once.
 func (t *transfer) likelyCause(got archive.State, came uint64) string {
 	switch {
 	case t.past > 0:
-		return fmt.Sprintf(" (%d of them have expired, or soon will)", t.past)
+		return fmt.Sprintf(" (%s of them have expired, or soon will)", digits.Grouped(t.past))
 	case came > 0:
-		return fmt.Sprintf(" (%d messages came meanwhile: the stream is live)", came)
+		return fmt.Sprintf(" (%s messages came meanwhile: the stream is live)", digits.Grouped(came))
 	case got.Messages < t.tally.Messages:
 		return t.s.limitsToLift()
 	}

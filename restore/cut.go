@@ -11,6 +11,7 @@ import (
 
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
+	"jetsam/repo"
 	"jetsam/streamlog"
 )
 
@@ -113,7 +114,11 @@ func (p *Plan) applyCut(ctx context.Context, s *StreamPlan) error {
 			x.cutThrough()
 		}
 		for _, id := range x.ids {
-			if err := p.present.Check(dataBlob(id)); err != nil && !x.lost() {
+			err := p.present.Check(dataBlob(id))
+			if repo.IsUnread(err) {
+				return fmt.Errorf("stream %s: %w", s.Source, err)
+			}
+			if err != nil && !x.lost() {
 				x.lose(err)
 			}
 		}
@@ -261,8 +266,8 @@ func (p *Plan) lastAt(ctx context.Context, stretches []stretch, t time.Time) (ui
 	return 0, nil
 }
 
-// seek goes through the messages of a stretch, those that are dead too, and returns what look finds. The error is ctx's: a stretch that
-// cannot be read is lost, and 0 is found.
+// seek goes through the messages of a stretch, those that are dead too, and returns what look finds. The error is that of each: a stretch that
+// is damaged is lost, and 0 is found.
 func (p *Plan) seek(ctx context.Context, x *stretch, look func(found *uint64, m *archive.Message)) (found uint64, err error) {
 	if x.lost() {
 		return 0, nil

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"jetsam/internal/digits"
 )
 
 // Loss is a run of messages of a stream that the repository does not give any more.
@@ -24,7 +26,7 @@ func (l Loss) String() string {
 		s = fmt.Sprintf("message %d%s is lost: %s", l.First, l.about(), oneLine(l.Reason))
 	}
 	if l.More > 0 {
-		s += fmt.Sprintf(" (and %d more such reasons)", l.More)
+		s += fmt.Sprintf(" (and %s more such reasons)", digits.Grouped(l.More))
 	}
 	return s
 }
@@ -33,7 +35,7 @@ func (l Loss) String() string {
 func (l Loss) about() string {
 	var known []string
 	if l.Messages > 0 && l.First != l.Last {
-		known = append(known, fmt.Sprintf("%d messages", l.Messages))
+		known = append(known, digits.Grouped(l.Messages)+" messages")
 	}
 	from, to := l.From.UTC().Format(timeOfLoss), l.To.UTC().Format(timeOfLoss)
 	switch {
@@ -94,13 +96,13 @@ func (e *DamageError) Error() string {
 		s = append(s, e.LostConsumers())
 	}
 	if e.Messages > 0 {
-		s = append(s, fmt.Sprintf("%d of %d messages are lost", e.Messages, e.Total))
+		s = append(s, fmt.Sprintf("%s of %s messages are lost", digits.Grouped(e.Messages), digits.Grouped(e.Total)))
 	}
 	for _, l := range e.Lost[:min(len(e.Lost), mostLosses)] {
 		s = append(s, l.String())
 	}
 	if more := len(e.Lost) - mostLosses; more > 0 {
-		s = append(s, fmt.Sprintf("and %d runs of messages more", more))
+		s = append(s, fmt.Sprintf("and %s runs of messages more", digits.Grouped(more)))
 	}
 	return strings.Join(s, "; ") + "; --skip-damaged restores what is whole"
 }

@@ -59,6 +59,9 @@ func Diff(ctx context.Context, rd *repo.Reader, a, b *snapshot.Snapshot, sel str
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if repo.IsUnread(c.Err) {
+			return nil, c.Err
+		}
 		out = append(out, c)
 	}
 	return out, nil
@@ -148,6 +151,7 @@ func configDiff(a, b json.RawMessage) []string {
 	}
 	dropServerMetadata(x)
 	dropServerMetadata(y)
+	dropNoLimits(x, y)
 	for field := range x {
 		if _, both := y[field]; !both {
 			y[field] = nil
@@ -162,6 +166,16 @@ func configDiff(a, b json.RawMessage) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// dropNoLimits takes limits out that are none in both: that can be said in several ways.
+func dropNoLimits(x, y map[string]any) {
+	for _, field := range limitFields {
+		if isUnlimited(x[field]) && isUnlimited(y[field]) {
+			delete(x, field)
+			delete(y, field)
+		}
+	}
 }
 
 func dropServerMetadata(config map[string]any) {

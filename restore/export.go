@@ -11,6 +11,8 @@ import (
 	"io"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"
@@ -110,13 +112,13 @@ const usualPayload = 1 << 20
 func (s *StreamPlan) warnOfServers() error {
 	largest := s.largest()
 	if largest > usualPayload {
-		s.warning("it has, or had, a message of %d bytes: a server takes it only if its max_payload allows for as much", largest)
+		s.warning("it has, or had, a message of %s bytes: a server takes it only if its max_payload allows for as much", digits.Grouped(largest))
 	}
-	if most := s.config.MaxMessageSize; most >= 0 && largest > most {
-		s.warning("it has, or had, a message of %d bytes, and its own max_msg_size is %d: a server refuses what is larger; another one can be given with --config", largest, most)
+	if most := s.config.MaxMessageSize; most > 0 && largest > most {
+		s.warning("it has, or had, a message of %s bytes, and its own max_msg_size is %d: a server refuses what is larger; another one can be given with --config", digits.Grouped(largest), most)
 	}
 	if most := s.config.MaxConsumers; most > 0 && s.Consumers > most {
-		s.warning("it has %d consumers, and its own max_consumers is %d: a server refuses that; --no-consumers leaves them out", s.Consumers, most)
+		s.warning("it has %s consumers, and its own max_consumers is %d: a server refuses that; --no-consumers leaves them out", digits.Grouped(s.Consumers), most)
 	}
 	if s.state.LastSeq > maxSequence {
 		s.warning("its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
@@ -178,7 +180,7 @@ func (x *Export) export(ctx context.Context, s *StreamPlan, res *StreamResult) e
 	err := f.stage(ctx)
 	f.tell(res)
 	if f.past > 0 {
-		res.Notes = append(res.Notes, fmt.Sprintf("%d of its messages have expired, or soon will: a server removes them, or does not take them", f.past))
+		res.Notes = append(res.Notes, fmt.Sprintf("%s of its messages have expired, or soon will: a server removes them, or does not take them", digits.Grouped(f.past)))
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", s.Name, err)

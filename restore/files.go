@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/jetstream/legacy"
@@ -35,10 +37,10 @@ func (p *Plan) simplifyExport(s *StreamPlan) error {
 		s.warning("it is kept in memory, and servers before 2.15 restore such a stream without its messages: export it with --storage file")
 	}
 	if tooLarge(s.largest()) {
-		s.warning("it has, or had, a message of %d bytes, and servers before 2.15 do not read it from their store", s.largest())
+		s.warning("it has, or had, a message of %s bytes, and servers before 2.15 do not read it from their store", digits.Grouped(s.largest()))
 	}
 	if s.unmarked() {
-		s.warning("it lacks more than %d sequences, which servers before 2.10 would have to be told one by one: they do not find all of its messages", legacy.MaxMarks)
+		s.warning("it lacks more than %s sequences, which servers before 2.10 would have to be told one by one: they do not find all of its messages", digits.Grouped(legacy.MaxMarks))
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ type searched struct {
 	hits []*Found
 }
 
-// Find looks for messages in snapshots, and in none of their groups of messages twice. What cannot be read is left out, and named in lost.
+// Find looks for messages in snapshots, and in none of their groups of messages twice. What is damaged is left out, and named in lost.
 func Find(ctx context.Context, rd *repo.Reader, snapshots []*snapshot.Snapshot, q Query) (found []*Found, lost []string, err error) {
 	if err := q.Check(); err != nil {
 		return nil, nil, err
@@ -128,6 +128,8 @@ func (s *search) snapshot(ctx context.Context, sn *snapshot.Snapshot) (any bool,
 		return false, context.Cause(ctx)
 	case errors.Is(err, streamlog.ErrNoStreams):
 		return false, nil
+	case repo.IsUnread(err):
+		return false, err
 	case err != nil:
 		s.lost = append(s.lost, err.Error())
 		return false, nil
@@ -156,10 +158,12 @@ func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, 
 	st := streamlog.OpenDir(ctx, s.p.rd, dir)
 	l := &log{name: st.Name, held: st, want: everything}
 	all, err := l.open(ctx)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	}
-	if err != nil {
+	case repo.IsUnread(err):
+		return fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+	case err != nil:
 		s.lost = append(s.lost, fmt.Sprintf("snapshot %s: %v", sn.ID().Short(), err))
 		return nil
 	}
@@ -169,7 +173,10 @@ func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, 
 		if !s.q.mayHave(x) {
 			continue
 		}
-		if err := s.stretch(ctx, st.Name, x); err != nil {
+		switch err := s.stretch(ctx, st.Name, x); {
+		case repo.IsUnread(err):
+			return fmt.Errorf("snapshot %s: stream %s: %w", sn.ID().Short(), st.Name, err)
+		case err != nil:
 			return err
 		}
 		if x.lost() {
@@ -197,7 +204,7 @@ func (s *search) stream(ctx context.Context, sn *snapshot.Snapshot, key string, 
 	return nil
 }
 
-// stretch reads the messages of a stretch, dead ones too, unless its blobs were read before. The error is ctx's, or ErrTooMany.
+// stretch reads the messages of a stretch, dead ones too, unless its blobs were read before. The error is that of each, or ErrTooMany.
 func (s *search) stretch(ctx context.Context, stream string, x *stretch) error {
 	if x.lost() {
 		return nil

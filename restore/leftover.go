@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -87,7 +89,7 @@ func (p *Plan) judge(ctx context.Context, s *StreamPlan, info *jetstream.StreamI
 			"an unfinished restore of %s left it incomplete, with %d messages, and consumer %s was added to it since", since, info.Messages, strangers[0])
 		return nil
 	default:
-		s.warning("an unfinished restore of %s, of snapshot %s, left %d messages under this name: that stream will be removed and restored anew", since, snapshot, info.Messages)
+		s.warning("an unfinished restore of %s, of snapshot %s, left %s messages under this name: that stream will be removed and restored anew", since, snapshot, digits.Grouped(info.Messages))
 	}
 	s.Leftover = left
 	return nil

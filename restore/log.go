@@ -55,6 +55,9 @@ func (l *log) readDead(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if repo.IsUnread(err) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("%w; that says which of its stored messages had been deleted, and they would come back, "+
 			"so that nothing of it is restored: an earlier snapshot may hold it", err)

@@ -97,6 +97,18 @@ func TestCompareConfig(t *testing.T) {
 		{"another value", `{"name":"S","max_age":5}`, `{"name":"S","max_age":6}`, "max_age is 6, in the snapshot 5"},
 		{"a field is gone", `{"name":"S","sealed":true}`, `{"name":"S"}`, "sealed is null, in the snapshot true"},
 		{"the mark is still on", `{"name":"S"}`, `{"name":"S","metadata":{"jetsam-restore":"x"}}`, "jetsam-restore"},
+		{"no limits", `{"name":"S","max_msgs":0,"max_bytes":-7,"num_replicas":0}`, `{"name":"S","max_msgs":-1,"max_bytes":-1,"num_replicas":1}`, ""},
+		{"a limit where there was none", `{"name":"S","max_msgs":0}`, `{"name":"S","max_msgs":5}`, "max_msgs is 5, in the snapshot -1"},
+		{"no limit where there was one", `{"name":"S","max_msgs":5}`, `{"name":"S","max_msgs":-1}`, "max_msgs is -1, in the snapshot 5"},
+		{"what says nothing is left out", `{"name":"S","sealed":false,"placement":{"cluster":""},"sources":[{"name":"A","opt_start_seq":0}]}`, `{"name":"S","sources":[{"name":"A"}]}`, ""},
+		{"what said nothing says something", `{"name":"S","deny_delete":false}`, `{"name":"S","deny_delete":true}`, "deny_delete is true"},
+		{"a window of the server's choice", `{"name":"S","duplicate_window":0}`, `{"name":"S","duplicate_window":120000000000}`, ""},
+		{"another window", `{"name":"S","duplicate_window":5}`, `{"name":"S","duplicate_window":6}`, "duplicate_window is 6"},
+		{"the subject of its name", `{"name":"S","subjects":[]}`, `{"name":"S","subjects":["S"]}`, ""},
+		{"a subject of a mirror", `{"name":"S","subjects":[],"mirror":{"name":"A"}}`, `{"name":"S","subjects":["S"],"mirror":{"name":"A"}}`, "subjects is"},
+		{"rollups without marks", `{"name":"S","allow_rollup_hdrs":false}`, `{"name":"S","allow_rollup_hdrs":true}`, "allow_rollup_hdrs is true"},
+		{"rollups for marks", `{"name":"S","allow_rollup_hdrs":false,"subject_delete_marker_ttl":5}`, `{"name":"S","allow_rollup_hdrs":true,"subject_delete_marker_ttl":5}`, ""},
+		{"empty metadata is gone", `{"name":"S","metadata":{"owner":""}}`, `{"name":"S","metadata":{}}`, `in the snapshot ""`},
 		{"metadata is gone", `{"name":"S","metadata":{"owner":"me"}}`, `{"name":"S","metadata":{}}`, `in the snapshot "me"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

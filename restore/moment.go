@@ -184,7 +184,7 @@ func wasToHoldAll(sn *snapshot.Snapshot) bool {
 	return slices.ContainsFunc(sn.Paths, func(p string) bool { return !strings.Contains(strings.TrimPrefix(p, "/"), "/") })
 }
 
-// account reads a snapshot's account. The error is ctx's.
+// account reads a snapshot's account. The error is ctx's, or that of a storage which does not give it just now.
 func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*register, error) {
 	if r, known := m.accounts[sn]; known {
 		return r, nil
@@ -193,10 +193,12 @@ func (m *moment) account(ctx context.Context, sn *snapshot.Snapshot) (*register,
 	if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
 		a, err = streamlog.OpenAccount(ctx, m.rd, sn.Tree) // what a storage fails to give once is not lost yet
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	}
-	if err != nil && !errors.Is(err, streamlog.ErrNoStreams) {
+	case repo.IsUnread(err):
+		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
+	case err != nil && !errors.Is(err, streamlog.ErrNoStreams):
 		if a, err = m.guess(ctx, sn, err); err != nil {
 			return nil, err
 		}
@@ -215,6 +217,8 @@ func (m *moment) guess(ctx context.Context, sn *snapshot.Snapshot, why error) (*
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case repo.IsUnread(err):
+		return nil, fmt.Errorf("snapshot %s: %w", sn.ID().Short(), err)
 	case err != nil:
 		m.warnings = append(m.warnings, fmt.Sprintf("snapshot %s is passed over: %v", sn.ID().Short(), why))
 		return nil, nil

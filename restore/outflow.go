@@ -8,6 +8,8 @@ import (
 	"iter"
 	"runtime"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream/archive"
 )
 
@@ -41,7 +43,7 @@ func (f *outflow) tell(res *StreamResult) {
 	res.Messages, res.FirstSeq, res.LastSeq = f.tally.Messages, f.tally.FirstSeq, f.tally.LastSeq
 	res.Bytes, res.Consumers = f.content, f.s.Consumers
 	if f.held > 0 && !f.plan.Options.Target.Alone {
-		res.Notes = append(res.Notes, fmt.Sprintf("%d messages whose %s has passed, or soon will have, have that field called %s, so that they stay", f.held, ttlHeader, heldHeader))
+		res.Notes = append(res.Notes, fmt.Sprintf("%s messages whose %s has passed, or soon will have, have that field called %s, so that they stay", digits.Grouped(f.held), ttlHeader, heldHeader))
 	}
 }
 
@@ -161,7 +163,7 @@ func (f *outflow) count(m *archive.Message) {
 // checkTally compares what was sent with what the snapshot says, before the end mark makes it a stream.
 func (f *outflow) checkTally() error {
 	if want := f.s.Messages; f.tally.Messages != want {
-		return fmt.Errorf("the repository gave %d messages, the snapshot says %d", f.tally.Messages, want)
+		return fmt.Errorf("the repository gave %s messages, the snapshot says %s", digits.Grouped(f.tally.Messages), digits.Grouped(want))
 	}
 	if f.tally.Messages > 0 && (f.tally.FirstSeq < f.s.state.FirstSeq || f.tally.LastSeq > f.s.state.LastSeq) {
 		return fmt.Errorf("the repository gave messages %d to %d, the stream's state says %d to %d",

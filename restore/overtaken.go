@@ -285,8 +285,8 @@ func (p *Plan) goneFrom(ctx context.Context, x *stretch, later *log, all []stret
 	for m := there.next(); m != nil; m = there.next() {
 		alive = append(alive, m.Seq)
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if err := there.stopped(); err != nil {
+		return nil, err
 	}
 	return func(seq uint64) bool {
 		_, found := slices.BinarySearch(alive, seq)

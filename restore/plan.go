@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -205,8 +206,11 @@ func (p *Plan) open(ctx context.Context, m *moment, c picked) (*StreamPlan, erro
 		return nil, err
 	}
 	held, err := c.inBase.open(ctx, p.rd)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case repo.IsUnread(err):
+		return nil, fmt.Errorf("snapshot %s: %w", c.base.ID().Short(), err)
 	}
 	if held == nil {
 		held = &streamlog.Stream{Name: c.name, Err: fmt.Errorf("snapshot %s: %w", c.base.ID().Short(), err)}
@@ -291,7 +295,8 @@ func (p *Plan) pick(ctx context.Context, d *streamlog.Directory) error {
 }
 
 // examine reads what the plan must know of a stream, and looks for every blob in the index and its packs in the storage.
-// What the repository lacks is s.Lost, and s.Damage where the stream is left out for it.
+// What the repository lacks is s.Lost, and s.Damage where the stream is left out for it. What the storage does not give just now is the error: nothing
+// is lost by it.
 func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Context, *StreamPlan) error) error {
 	err := read(ctx, s)
 	if err == nil && s.Lost != nil && !p.Options.SkipDamaged {
@@ -299,6 +304,9 @@ func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Con
 	}
 	var cut *RequestError
 	switch {
+	case ctx.Err() != nil:
+	case repo.IsUnread(err):
+		return s.named(err)
 	case errors.As(err, &cut):
 		s.Nothing = cut.Reason
 	case err != nil:
@@ -307,6 +315,14 @@ func (p *Plan) examine(ctx context.Context, s *StreamPlan, read func(context.Con
 		s.Nothing = s.nothing(p.Options.bounds(p.moment))
 	}
 	return ctx.Err()
+}
+
+// named is an error with the name of the stream that it is about.
+func (s *StreamPlan) named(err error) error {
+	if strings.HasPrefix(err.Error(), "stream "+s.Source+": ") {
+		return err
+	}
+	return fmt.Errorf("stream %s: %w", s.Source, err)
 }
 
 func (p *Plan) read(ctx context.Context, s *StreamPlan) error {

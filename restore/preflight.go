@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 )
 
@@ -177,15 +179,15 @@ func (s *StreamPlan) checkMessages(server jetstream.ServerInfo) {
 		s.conflict("leave it out, or take its messages with restic", "its last sequence is %d, and servers lose messages above %d", s.state.LastSeq, uint64(maxSequence))
 	}
 	if s.log.held.Document.Jetsam.Estimated || s.isCut() { // the largest may have died, or be left out
-		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
-			s.warning("it had a message of %d bytes, which is more than the server's max_payload or its own max_msg_size allows: if that is among what is restored, the server refuses it", largest)
+		if server.MaxPayload > 0 && largest > server.MaxPayload || s.config.MaxMessageSize > 0 && largest > s.config.MaxMessageSize {
+			s.warning("it had a message of %s bytes, which is more than the server's max_payload or its own max_msg_size allows: if that is among what is restored, the server refuses it", digits.Grouped(largest))
 		}
 		largest = 0
 	}
 	if server.MaxPayload > 0 && largest > server.MaxPayload {
 		s.conflict("raise the server's max_payload", "its largest message has %d bytes, the server's max_payload is %d", largest, server.MaxPayload)
 	}
-	if s.config.MaxMessageSize >= 0 && largest > s.config.MaxMessageSize {
+	if s.config.MaxMessageSize > 0 && largest > s.config.MaxMessageSize {
 		s.conflict("restore an earlier snapshot, from before max_msg_size was lowered",
 			"its largest message has %d bytes, its own max_msg_size is %d, and a server refuses that", largest, s.config.MaxMessageSize)
 	}
@@ -213,7 +215,7 @@ func (s *StreamPlan) largest() (n int64) {
 func (p *Plan) warn(s *StreamPlan, now time.Time) {
 	if s.config.MaxAge > 0 {
 		if n := s.olderThan(now.Add(-s.config.MaxAge)); n > 0 {
-			s.warning("at least %d messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", n, s.config.MaxAge)
+			s.warning("at least %s messages are older than the stream's max_age of %v: the server removes them as soon as they are restored", digits.Grouped(n), s.config.MaxAge)
 		}
 	}
 	if s.config.AllowMessageTTL && s.Messages > 0 {
@@ -237,7 +239,7 @@ func (p *Plan) warn(s *StreamPlan, now time.Time) {
 			"what %s still has will be in it twice; remove the source from its configuration before, or the copies afterwards", src.Name, src.Name)
 	}
 	if s.lowered > 0 {
-		s.warning("%d of its consumers stood beyond what is restored, or waited for messages that are left out: they go back to the cut, and deliver what comes behind it", s.lowered)
+		s.warning("%s of its consumers stood beyond what is restored, or waited for messages that are left out: they go back to the cut, and deliver what comes behind it", digits.Grouped(s.lowered))
 	}
 	for _, l := range s.logs() {
 		if c := l.held.Document.Jetsam; c.Torn != "" {

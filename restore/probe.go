@@ -42,12 +42,13 @@ func (p *Plan) probe(ctx context.Context, s *StreamPlan) error {
 }
 
 // readStretches reads those of the stream's stretches that which says, unless they are lost or were read before. What cannot be read is
-// lost from then on, and what turns out to have nothing that is wanted is left out. The error is ctx's, or that of a storage which gives nothing at all.
+// lost from then on, and what turns out to have nothing that is wanted is left out. The error is ctx's, or that of a storage which does not give something
+// just now.
 func (p *Plan) readStretches(ctx context.Context, s *StreamPlan, which func(*stretch) bool) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	f := &outflow{plan: p, s: s}
-	var away atomic.Bool // something could not be read, and it is not known to be damaged
+	var away atomic.Bool // a disk failed to read something: it may have gone as a whole
 	for i := range s.stretches {
 		x := &s.stretches[i]
 		if x.lost() || x.probed || !which(x) {
@@ -57,10 +58,12 @@ func (p *Plan) readStretches(ctx context.Context, s *StreamPlan, which func(*str
 		f.report(func(r *Progress) { r.Stage = Probing })
 		g.Go(func() error {
 			err := p.readStretch(gctx, s, x)
-			if gctx.Err() != nil {
+			switch {
+			case gctx.Err() != nil:
 				return context.Cause(gctx)
-			}
-			if err != nil {
+			case repo.IsUnread(err):
+				return x.unreadable(err)
+			case err != nil:
 				x.lose(err)
 				away.CompareAndSwap(false, !errors.Is(err, repo.ErrCorrupt))
 			}
@@ -135,7 +138,13 @@ func (x *stretch) cutThrough() {
 	}
 }
 
-// each passes on what next gives of the stretch's messages. A stretch that cannot be read is lost from then on. The error is ctx's, or that of take.
+// unreadable is why a stretch cannot be read just now: nothing of it is known to be lost.
+func (x *stretch) unreadable(err error) error {
+	return fmt.Errorf("messages %d to %d cannot be read: %w", x.First, x.Last, err)
+}
+
+// each passes on what next gives of the stretch's messages. A stretch that is damaged is lost from then on. The error is ctx's, or that of take, or of a
+// storage which does not give something just now.
 func (x *stretch) each(ctx context.Context, next func() (*archive.Message, error), take func(*archive.Message) error) error {
 	for {
 		m, err := next()
@@ -144,6 +153,8 @@ func (x *stretch) each(ctx context.Context, next func() (*archive.Message, error
 			return context.Cause(ctx)
 		case errors.Is(err, io.EOF):
 			return nil
+		case repo.IsUnread(err):
+			return x.unreadable(err)
 		case err != nil:
 			x.lose(err)
 			return nil

@@ -124,7 +124,7 @@ func (r *Reading) Last(ctx context.Context, subject string) (*archive.Message, e
 // lossAt is why a stretch cannot be read: it names the messages that are lost with it. What a storage does not give just now is not lost.
 func (s *StreamPlan) lossAt(x *stretch, err error) error {
 	if !errors.Is(err, repo.ErrCorrupt) {
-		return fmt.Errorf("messages %d to %d cannot be read: %w", x.First, x.Last, err)
+		return x.unreadable(err)
 	}
 	l := x.Loss
 	l.Reason = err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 )
 
@@ -44,7 +46,7 @@ func (p *Plan) tellReplaced(ctx context.Context, s *StreamPlan) error {
 		return err
 	}
 	is := s.live.StreamState
-	s.warning("the stream of that name on the server, %d messages up to sequence %d, is backed up and then replaced", is.Messages, is.LastSeq)
+	s.warning("the stream of that name on the server, %s messages up to sequence %d, is backed up and then replaced", digits.Grouped(is.Messages), is.LastSeq)
 	if gone := s.strangers(found); len(gone) > 0 {
 		s.warning("consumers that are not restored will be gone: %s", strings.Join(gone, ", "))
 	}

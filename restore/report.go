@@ -5,33 +5,45 @@ import (
 	"errors"
 	"fmt"
 
+	"jetsam/internal/digits"
+
 	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
 
 // compareConfig compares a server's configuration with what it shall be. What the snapshot's does not say at all, a server adds as it sees fit:
-// a newer one has fields that the source did not know.
+// a newer one has fields that the source did not know. What it says otherwise than a server would, is compared as a server says it.
 func (s *StreamPlan) compareConfig(config json.RawMessage, diff *DifferenceError) {
-	compareSaid("configuration", s.wanted, config, diff)
+	if w, g, ok := said("configuration", s.wanted, config, diff); ok {
+		likeAServer(w, g)
+		compareFields("configuration", w, g, diff)
+	}
 }
 
 // compareSaid compares a configuration with the server's as far as it says something: servers add fields of their own.
 func compareSaid(what string, wanted, config json.RawMessage, diff *DifferenceError) {
+	if w, g, ok := said(what, wanted, config, diff); ok {
+		compareFields(what, w, g, diff)
+	}
+}
+
+// said reads a configuration, and as much of the server's as it says something of.
+func said(what string, wanted, config json.RawMessage, diff *DifferenceError) (w, g map[string]any, ok bool) {
 	want, werr := strictjson.Any(wanted)
 	got, gerr := strictjson.Any(config)
 	w, wok := want.(map[string]any)
 	g, gok := got.(map[string]any)
 	if !wok || !gok {
 		diff.add("%s cannot be compared: %v", what, errors.Join(werr, gerr))
-		return
+		return nil, nil, false
 	}
 	for field := range g {
 		if _, said := w[field]; !said && field != "metadata" {
 			delete(g, field)
 		}
 	}
-	compareFields(what, w, g, diff)
+	return w, g, true
 }
 
 // compareCounts compares what the server counts besides messages and sequences, while nothing new has come in. Bytes are a note: how a
@@ -41,13 +53,13 @@ func (t *transfer) compareCounts(info *jetstream.StreamInfo, diff *DifferenceErr
 		return
 	}
 	if gaps := info.LastSeq - t.tally.FirstSeq + 1 - t.tally.Messages; info.Deleted != gaps {
-		diff.add("the server counts %d deleted messages, in the snapshot there are %d", info.Deleted, gaps)
+		diff.add("the server counts %s deleted messages, in the snapshot there are %s", digits.Grouped(info.Deleted), digits.Grouped(gaps))
 	}
 	if _, _, respelled := t.s.bucket(); respelled || t.held > 0 || t.s.isCut() || t.s.state.Messages != t.tally.Messages || t.s.log.held.Document.Jetsam.Torn != "" {
 		return // the source counted other messages: it removed some while it was captured, or they are lost or cut off, or called otherwise
 	}
 	if sent := t.s.state.Bytes; info.Bytes != sent {
-		t.note("the server counts %d bytes of messages, the source counted %d", info.Bytes, sent)
+		t.note("the server counts %s bytes of messages, the source counted %s", digits.Grouped(info.Bytes), digits.Grouped(sent))
 	}
 }
 
@@ -85,10 +97,10 @@ func (t *transfer) comparePositions(found []*jetstream.ConsumerInfo, last uint64
 		}
 	}
 	if ahead > 0 {
-		t.note("%d of its consumers are in use already", ahead)
+		t.note("%s of its consumers are in use already", digits.Grouped(ahead))
 	}
 	if t.s.raised > 0 {
-		t.note("%d of its consumers stood below its first message, and go on at it", t.s.raised)
+		t.note("%s of its consumers stood below its first message, and go on at it", digits.Grouped(t.s.raised))
 	}
 }
 

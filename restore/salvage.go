@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"jetsam/jetstream/archive"
+	"jetsam/repo"
 )
 
 // settle computes from the stretches what will be sent and what is lost.
@@ -87,10 +88,12 @@ func (p *Plan) openHead(ctx context.Context, s *StreamPlan) error {
 	if err != nil {
 		head, err = held.Head(ctx) // what a storage fails to give once is not lost yet
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	}
-	if err != nil {
+	case repo.IsUnread(err):
+		return err
+	case err != nil:
 		head = (&archive.Head{State: held.Document.State}).WithoutConsumers()
 		if !p.Options.NoConsumers {
 			s.headErr = err

@@ -50,6 +50,8 @@ type Condition struct {
 	Changes    []string // of its configuration since the snapshot
 	Damage     error    // why the snapshot does not hold it whole
 	Consumers  []ConsumerCondition
+
+	unread error // why Health is Unknown
 }
 
 // Extent is what a stream has.
@@ -94,6 +96,11 @@ func NewSurvey(ctx context.Context, rd *repo.Reader, sn *snapshot.Snapshot, conn
 	v.until = time.Now().Add(surveyPatience) // a list alone may have taken as long
 	res := &Survey{Snapshot: sn, Streams: make([]Condition, len(p.Streams)), Missing: p.Missing, Warnings: p.Warnings}
 	p.atOnce(func(i int, s *StreamPlan) { res.Streams[i] = v.condition(ctx, s) })
+	for _, c := range res.Streams {
+		if repo.IsUnread(c.unread) && ctx.Err() == nil {
+			return nil, c.unread
+		}
+	}
 	return res, context.Cause(ctx)
 }
 
@@ -160,7 +167,7 @@ func (v *survey) condition(ctx context.Context, s *StreamPlan) Condition {
 }
 
 func (c Condition) unknown(err error) Condition {
-	c.Health, c.Why = Unknown, err.Error()
+	c.Health, c.Why, c.unread = Unknown, err.Error(), err
 	return c
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 )
 
@@ -37,10 +39,10 @@ func (s *StreamPlan) losses(now time.Time) []string {
 		return nil
 	}
 	if want.MaxMessages > 0 && is.Messages > uint64(want.MaxMessages) {
-		lose("its max_msgs would be %d, and it has %d messages", want.MaxMessages, is.Messages)
+		lose("its max_msgs would be %d, and it has %s messages", want.MaxMessages, digits.Grouped(is.Messages))
 	}
 	if want.MaxBytes > 0 && is.Bytes > uint64(want.MaxBytes) {
-		lose("its max_bytes would be %d, and it has %d", want.MaxBytes, is.Bytes)
+		lose("its max_bytes would be %d, and it has %s", want.MaxBytes, digits.Grouped(is.Bytes))
 	}
 	if want.MaxAge > 0 && is.FirstTime.Before(now.Add(-want.MaxAge)) {
 		lose("its max_age would be %v, and its first message is older", want.MaxAge)

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"jetsam/internal/digits"
+
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )
@@ -30,7 +32,7 @@ type DifferenceError struct {
 func (e *DifferenceError) Error() string {
 	s := "it differs from the snapshot: " + strings.Join(e.Differences, "; ")
 	if more := e.Count - len(e.Differences); more > 0 {
-		s += fmt.Sprintf("; and %d differences more", more)
+		s += fmt.Sprintf("; and %s differences more", digits.Grouped(more))
 	}
 	return s
 }
@@ -53,13 +55,23 @@ type verification struct {
 	taken   uint64          // messages that are gone, where that may be
 	digest  hash.Hash       // of what was compared
 	expired uint64          // messages that are gone, and whose time had passed
+
+	heirs    *succession // nil where no message takes the place of another
+	replaced uint64      // messages that are gone, and whose place newer ones have taken
 }
 
 // verify reads the restored stream back and compares every message and consumer, and the configuration. What clients have done to it since is
 // in the notes.
 func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err error) {
 	v := &verification{p: p, s: s, diff: &DifferenceError{}, ahead: map[string]bool{}, made: map[string]bool{}, digest: sha256.New()}
-	if err := v.readBack(ctx); err != nil {
+	if !p.Options.Target.Alone {
+		v.heirs = successionIn(s)
+	}
+	err = v.readBack(ctx)
+	if err == nil {
+		err = v.succeed(ctx)
+	}
+	if err != nil {
 		return nil, &IncompleteError{Stream: s.Name, Cause: fmt.Errorf("read back: %w", err), Remains: "the stream is on the server, restored but not verified"}
 	}
 	s.digest = hex.EncodeToString(v.digest.Sum(nil))
@@ -71,16 +83,19 @@ func (p *Plan) verify(ctx context.Context, s *StreamPlan) (notes []string, err e
 
 func (v *verification) notes() (out []string) {
 	if n := len(v.ahead); n > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, %d of its consumers had moved on, and were not compared", n))
+		out = append(out, fmt.Sprintf("when it was read back, %s of its consumers had moved on, and were not compared", digits.Grouped(n)))
 	}
 	if n := len(v.made); n > 0 {
 		out = append(out, "when it was read back, it had "+count(uint64(n), "consumer that was not restored", "consumers that were not restored"))
 	}
 	if v.taken > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %d messages, which were not compared", v.taken))
+		out = append(out, fmt.Sprintf("when it was read back, its consumers had taken %s messages, which were not compared", digits.Grouped(v.taken)))
+	}
+	if v.replaced > 0 {
+		out = append(out, fmt.Sprintf("when it was read back, newer messages had taken the place of %s, which were not compared", count(v.replaced, "message")))
 	}
 	if v.expired > 0 {
-		out = append(out, fmt.Sprintf("when it was read back, %d messages had expired, which were not compared", v.expired))
+		out = append(out, fmt.Sprintf("when it was read back, %s messages had expired, which were not compared", digits.Grouped(v.expired)))
 	}
 	return out
 }
@@ -187,6 +202,7 @@ func (v *verification) compareMessages(want, got func() (*archive.Message, error
 			if !bytes.Equal(w.Raw, g.Raw) {
 				v.diff.add("message %d has another %s", w.Seq, differentPart(w, g))
 			}
+			v.heirs.restored(w)
 			v.digest.Write(g.Raw)
 			f.tally.Add(w)
 			f.sent += uint64(len(w.Raw))
@@ -208,12 +224,17 @@ func (v *verification) missing(m *archive.Message) {
 		v.taken++
 		return
 	}
-	v.diff.add("message %d is missing", m.Seq)
+	if !v.heirs.missing(m) {
+		v.lacks(m.Seq)
+	}
 }
+
+func (v *verification) lacks(seq uint64) { v.diff.add("message %d is missing", seq) }
 
 func (v *verification) surplus(m *archive.Message) {
 	if m.Seq > v.s.state.LastSeq {
-		return // it came since, which was told when the stream was restored
+		v.heirs.arrived(m) // which was told when the stream was restored
+		return
 	}
 	v.diff.add("message %d is there and not in the snapshot", m.Seq)
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/blob"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
@@ -128,9 +130,39 @@ type checked interface {
 	Size(blob.Handle) (uint32, bool)
 }
 
+// asked is a checked that asks no more once the storage gave nothing: what is not there then is not lost.
+type asked struct {
+	checked
+	unread error
+}
+
+func (a *asked) Load(ctx context.Context, h blob.Handle, dst []byte) (p []byte, err error) {
+	if a.unread != nil {
+		return nil, a.unread
+	}
+	if p, err = a.checked.Load(ctx, h, dst); repo.IsUnread(err) {
+		a.unread = err
+	}
+	return p, err
+}
+
+func (a *asked) LoadTree(ctx context.Context, id blob.ID) (t *snapshot.Tree, err error) {
+	if a.unread != nil {
+		return nil, a.unread
+	}
+	if t, err = a.checked.LoadTree(ctx, id); repo.IsUnread(err) {
+		a.unread = err
+	}
+	return t, err
+}
+
 // Snapshot implements repo.Contents. A snapshot of another program's is in order.
 func (c *Checker) Snapshot(ctx context.Context, src *repo.Checked, s *snapshot.Snapshot, found func(repo.Severity, string, error)) error {
-	p, err := c.snapshot(ctx, src, s.Tree)
+	from := &asked{checked: src}
+	p, err := c.snapshot(ctx, from, s.Tree)
+	if from.unread != nil && storage.Cancelled(ctx) == nil {
+		err = from.unread
+	}
 	if err != nil {
 		return err
 	}
@@ -267,7 +299,7 @@ func (s span) describe() error {
 	if s.first == s.last && s.from == s.to {
 		return fmt.Errorf("message %d cannot be read, of %s: %w", s.first, at(s.from), s.err)
 	}
-	return fmt.Errorf("messages %d to %d cannot be read, %d of them, from %s to %s: %w", s.first, s.last, s.messages, at(s.from), at(s.to), s.err)
+	return fmt.Errorf("messages %d to %d cannot be read, %s of them, from %s to %s: %w", s.first, s.last, digits.Grouped(s.messages), at(s.from), at(s.to), s.err)
 }
 
 // head reads the head, and takes the state from it, or from the document where that cannot be.

@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"jetsam/blob"
+	"jetsam/repo"
 	"jetsam/snapshot"
 )
 
@@ -20,7 +21,8 @@ type Directory struct {
 	tree *snapshot.Tree
 }
 
-// OpenDirectory reads the account's directory and account.json in the snapshot with this root tree, and nothing of its streams.
+// OpenDirectory reads the account's directory and account.json in the snapshot with this root tree, and nothing of its streams. What the storage does
+// not give just now is its error: AccountErr tells of nothing but damage.
 func OpenDirectory(ctx context.Context, src Loader, root blob.ID) (*Directory, error) {
 	dir, t, err := accountTree(ctx, src, root)
 	if err != nil {
@@ -33,6 +35,8 @@ func OpenDirectory(ctx context.Context, src Loader, root blob.ID) (*Directory, e
 		return nil, context.Cause(ctx)
 	case errors.Is(err, errNoNode):
 		return nil, ErrNoStreams
+	case repo.IsUnread(err):
+		return nil, err
 	case err != nil:
 		name, _ := UnescapeName(dir.Name)
 		d.Account, d.AccountErr = &Account{Format: FormatVersion, Account: name}, err

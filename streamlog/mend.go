@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"jetsam/internal/digits"
+
 	"jetsam/blob"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
@@ -63,7 +65,7 @@ func (l LostMessages) String() string {
 	}
 	var known []string
 	if l.Messages > 0 && l.First != l.Last {
-		known = append(known, fmt.Sprintf("%d of them", l.Messages))
+		known = append(known, digits.Grouped(l.Messages)+" of them")
 	}
 	switch {
 	case l.To.IsZero():
@@ -107,7 +109,11 @@ func (r *remains) LoadTree(ctx context.Context, id blob.ID) (*snapshot.Tree, err
 }
 
 func (r *remains) note(err error) error {
-	if err != nil && r.unreadable == nil {
+	switch {
+	case err == nil || r.unreadable != nil:
+	case repo.IsUnread(err):
+		r.unreadable = err
+	default:
 		r.unreadable = fmt.Errorf("%w; that is no loss yet: `jetsam repair packs` for that pack comes first", err)
 	}
 	return err
@@ -525,7 +531,7 @@ func (p *patch) torn() string {
 		runs = append(runs, l.String())
 	}
 	if more := len(p.out.Lost) - mostTorn; more > 0 {
-		runs = append(runs, fmt.Sprintf("and %d more runs", more))
+		runs = append(runs, fmt.Sprintf("and %s more runs", digits.Grouped(more)))
 	}
 	return "lost to damage of the repository, and left out by its repair: " + strings.Join(runs, ", ")
 }

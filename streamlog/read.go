@@ -9,6 +9,7 @@ import (
 
 	"jetsam/blob"
 	"jetsam/jetstream/archive"
+	"jetsam/repo"
 	"jetsam/snapshot"
 )
 
@@ -43,7 +44,8 @@ type Stream struct {
 	dead     []blob.ID // segments of the file of the dead; nil where there is none
 }
 
-// Open reads what the snapshot with this root tree holds. Messages are not read.
+// Open reads what the snapshot with this root tree holds. Messages are not read. What the storage does not give just now is its error:
+// Contents tell of nothing but damage.
 func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 	d, err := OpenDirectory(ctx, src, root)
 	if err == nil && errors.Is(d.AccountErr, ErrUnsupported) {
@@ -57,6 +59,9 @@ func Open(ctx context.Context, src Loader, root blob.ID) (*Contents, error) {
 		s := OpenDir(ctx, src, dir)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if repo.IsUnread(s.Err) {
+			return nil, s.Err
 		}
 		c.Streams = append(c.Streams, s)
 	}

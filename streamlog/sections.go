@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"jetsam/repo"
 	"jetsam/snapshot"
 )
 
@@ -43,6 +44,9 @@ func (s *Stream) Sections(ctx context.Context, first, last uint64) ([]Section, e
 			if ctx.Err() != nil || errors.Is(p.section.Err, ErrUnsupported) {
 				return nil, errors.Join(context.Cause(ctx), p.section.Err)
 			}
+			if repo.IsUnread(p.section.Err) {
+				return nil, fmt.Errorf("stream %s: %w", s.Name, p.section.Err)
+			}
 			out = append(out, p.section)
 		}
 	}
@@ -63,6 +67,9 @@ func (s *Stream) sectionsOf(ctx context.Context, dir *snapshot.Node, first uint6
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if repo.IsUnread(err) {
+		return nil, fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	if err != nil {
 		return []place{{dir, Section{First: first, Latest: dir.ModTime, Err: fmt.Errorf("%s: %w", dir.Name, err)}}}, nil

@@ -385,7 +385,7 @@ func TestExportWarns(t *testing.T) {
 	for stream, want := range map[string]string{
 		"AGED":   "without max_age",
 		"YOUNG":  "its max_age is 1000h0m0s: what is older by the time that the directory is restored",
-		"LARGE":  "a message of 3145728 bytes: a server takes it only if its max_payload",
+		"LARGE":  "a message of 3,145,728 bytes: a server takes it only if its max_payload",
 		"TTL":    "1 messages whose Nats-TTL has passed, or soon will have, have that field called Jetsam-TTL",
 		"PUSHED": "push consumers, which deliver to the same subjects as those of stream PUSHED",
 	} {

@@ -48,6 +48,8 @@ type world struct {
 	both   storage.Backend    // with both
 	images []map[string]image // of the first and the second
 	ids    []storage.ID
+
+	between time.Time // of the two snapshots
 }
 
 // newWorld makes one whose streams are small and of which every blob is in a pack of its own.
@@ -78,6 +80,7 @@ func newWorld(t *testing.T) *world {
 		w.ids = append(w.ids, backUp(t, w.src, r, backup.Options{Selection: allStreams}).ID)
 		if w.both == nil {
 			w.both = cloneStorage(t, w.before)
+			w.between = now()
 		}
 	}
 	return w

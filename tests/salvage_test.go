@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -545,13 +546,14 @@ type waning struct {
 	storage.Backend
 	left   atomic.Int64
 	broken storage.ID
+	why    error
 }
 
 var errAway = fmt.Errorf("%w: the cable is out", storage.ErrUnreachable)
 
 func (w *waning) Load(ctx context.Context, f storage.File, off int64, n int) ([]byte, error) {
 	if f.Kind == storage.Pack && (w.left.Add(-1) < 0 || f.ID == w.broken) {
-		return nil, errAway
+		return nil, w.why
 	}
 	return w.Backend.Load(ctx, f, off, n)
 }
@@ -564,7 +566,7 @@ func (w *waning) List(ctx context.Context, k storage.Kind) iter.Seq2[storage.Inf
 }
 
 // TestAwayIsNotLost restores from storage that goes away in the middle: what it does not give then is not lost, and nothing is restored without it.
-// Where it is only one pack that it never gives, that is a loss like another.
+// Where it is only one pack that a disk never gives, that is a loss like another; where that cannot be reached, it is none.
 func TestAwayIsNotLost(t *testing.T) {
 	t.Parallel()
 	src := startServer(t, natsd.Options{})
@@ -582,13 +584,16 @@ func TestAwayIsNotLost(t *testing.T) {
 		skipDamaged bool
 		left        int64
 		broken      storage.ID
+		why         error
 	}{
-		{"while it is looked through", true, 3, storage.ID{}},
-		{"while it is sent", false, 3, storage.ID{}},
-		{"one pack", true, 1 << 30, locate(t, made, "HURT").Pack},
+		{"while it is looked through", true, 3, storage.ID{}, errAway},
+		{"a disk that goes while it is looked through", true, 3, storage.ID{}, syscall.EIO},
+		{"while it is sent", false, 3, storage.ID{}, errAway},
+		{"one pack", true, 1 << 30, locate(t, made, "HURT").Pack, errAway},
+		{"one pack of a disk", true, 1 << 30, locate(t, made, "HURT").Pack, syscall.EIO},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			be := &waning{Backend: local}
+			be := &waning{Backend: local, why: tt.why}
 			be.left.Store(1 << 30)
 			r, err := repo.Open(t.Context(), be, secret.New(password), repo.Options{})
 			must(t, err)
@@ -600,7 +605,7 @@ func TestAwayIsNotLost(t *testing.T) {
 			must(t, err)
 			s := res.Streams[0]
 			t.Log(s.Err, s.Lost)
-			if tt.broken != (storage.ID{}) {
+			if tt.broken != (storage.ID{}) && tt.why == syscall.EIO {
 				if s.Err != nil || s.Lost == nil {
 					t.Errorf("error %v, lost %v", s.Err, s.Lost)
 				}

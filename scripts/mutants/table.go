@@ -37,6 +37,7 @@ func mutants() []mutant {
 		rewriting(),
 		older(),
 		surveying(),
+		absent(),
 		storing(),
 		speaking(),
 		reaching(),

@@ -176,6 +176,9 @@ func (p *program) contentsOf(ctx context.Context, rd *repo.Reader, sn *snapshot.
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
+			if repo.IsUnread(err) {
+				return nil, err
+			}
 			report = streamReport{MessageType: "stream", Name: s.Name, Error: err.Error()}
 		}
 		report.Captured = known(captured[s.Name])

@@ -1,22 +1,16 @@
 package command
 
 import (
-	"strconv"
-
 	"github.com/dustin/go-humanize"
+
+	"jetsam/internal/digits"
 )
 
 // formatSize writes a number of bytes for people: "1.3 MiB".
 func formatSize[N int | int64 | uint64](n N) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // formatCount writes a number with separators: "1,234,567".
-func formatCount[N int | int64 | uint64](n N) string {
-	digits := strconv.FormatUint(uint64(max(n, 0)), 10)
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
+func formatCount[N int | int64 | uint64](n N) string { return digits.Grouped(n) }
 
 // share writes "7 of 1,234".
 func share(part, whole int) string { return formatCount(part) + " of " + formatCount(whole) }
