@@ -284,8 +284,11 @@ func (p *Plan) pick(ctx context.Context, d *streamlog.Directory) error {
 	}
 	for _, name := range picked {
 		held := streamlog.OpenDir(ctx, p.rd, dirs[name])
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case repo.IsUnread(held.Err):
+			return fmt.Errorf("snapshot %s: %w", p.Snapshot.ID().Short(), held.Err)
 		}
 		p.Streams = append(p.Streams, &StreamPlan{
 			Name: name, From: p.Snapshot, snapshot: p.Snapshot.ID().Short(), log: &log{name: name, held: held, want: everything}, keepLastSeq: p.Options.Cut.KeepLastSeq,

@@ -12,16 +12,16 @@ func absent() []mutant {
 		},
 		{
 			promise: "a stream whose document is not given just now is not damaged",
-			file:    "streamlog/read.go",
-			old:     "if repo.IsUnread(s.Err) {",
-			new:     "if false && repo.IsUnread(s.Err) {",
+			file:    "restore/plan.go",
+			old:     "case repo.IsUnread(held.Err):",
+			new:     "case false && repo.IsUnread(held.Err):",
 			pkg:     inTests, run: "^TestAwayAtEveryCall$/^sound$/^plan$",
 		},
 		{
 			promise: "an account that is not given just now is not damaged",
-			file:    "streamlog/read.go",
-			old:     "case errors.Is(err, ErrUnsupported), repo.IsUnread(err):",
-			new:     "case errors.Is(err, ErrUnsupported):",
+			file:    "streamlog/directory.go",
+			old:     "case repo.IsUnread(err):",
+			new:     "case false && repo.IsUnread(err):",
 			pkg:     inTests, run: "^TestAwayAtEveryCall$/^sound$/^plan$",
 		},
 		{
