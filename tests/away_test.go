@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -19,19 +20,18 @@ import (
 	"jetsam/streamlog"
 )
 
-// absent is storage that cannot be reached at one of its calls, or from one on.
+// absent is storage that cannot be reached at some of its calls.
 type absent struct {
 	storagetest.Faulty
-	calls  atomic.Int64
-	at     int64 // which call, from 1; 0: none
-	always bool  // and all that follow
+	calls atomic.Int64
+	at    int64 // the first of them, from 1
+	n     int64 // how many they are
 }
 
 func newAbsent(be storage.Backend) *absent {
 	a := &absent{Faulty: storagetest.Faulty{Backend: be}}
 	a.Before = func(storagetest.Op, storage.File) error {
-		n := a.calls.Add(1)
-		if a.at > 0 && (n == a.at || n > a.at && a.always) {
+		if call := a.calls.Add(1); call >= a.at && call-a.at < a.n {
 			return errAway
 		}
 		return nil
@@ -40,9 +40,9 @@ func newAbsent(be storage.Backend) *absent {
 }
 
 // arm counts calls from now on.
-func (a *absent) arm(at int64, always bool) {
+func (a *absent) arm(at, n int64) {
 	a.calls.Store(0)
-	a.at, a.always = at, always
+	a.at, a.n = at, n
 }
 
 // lookers are what reads a repository and may say that something of it is lost. Each returns all that it says, but for warnings.
@@ -205,7 +205,7 @@ func (w *world) lookers(t *testing.T, dst *source) map[string]func(ctx context.C
 	}
 }
 
-// TestAwayAtEveryCall lets the storage be away at each call that a command makes of it: at that one alone, and from that one on. What is lost of the
+// TestAwayAtEveryCall lets the storage be away at each call that a command makes of it: at that one alone, for the second try too, and from that one on. What is lost of the
 // repository nobody can say then: a command says what it says of a storage that is there, or that this one cannot be reached.
 func TestAwayAtEveryCall(t *testing.T) {
 	t.Parallel()
@@ -221,24 +221,24 @@ func TestAwayAtEveryCall(t *testing.T) {
 	for kind, be := range map[string]storage.Backend{"sound": w.both, "damaged": hurt} {
 		for name, look := range w.lookers(t, dst) {
 			t.Run(kind+"/"+strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-				run := func(at int64, always bool) (string, error, int64) {
+				run := func(at, n int64) (string, error, int64) {
 					a := newAbsent(cloneStorage(t, be))
 					r, err := repo.Open(t.Context(), a, secret.New(password), faultOptions(nil))
 					must(t, err)
-					a.arm(at, always)
+					a.arm(at, n)
 					said, err := look(t.Context(), r)
 					return said, err, a.calls.Load()
 				}
-				want, wantErr, calls := run(0, false)
+				want, wantErr, calls := run(1, 0)
 				t.Logf("%d calls: %s, %v", calls, want, wantErr)
 				for at := int64(1); at <= calls; at++ {
-					for _, always := range []bool{false, true} {
-						said, err, _ := run(at, always)
+					for _, n := range []int64{1, 2, math.MaxInt64} {
+						said, err, _ := run(at, n)
 						if errors.Is(err, storage.ErrUnreachable) && !errors.Is(err, repo.ErrCorrupt) && !strings.Contains(err.Error(), "lost") {
 							continue
 						}
 						if said != want || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-							t.Errorf("away at call %d, and later %v: %s, %v", at, always, said, err)
+							t.Errorf("away at call %d, for %d calls: %s, %v", at, n, said, err)
 						}
 					}
 				}

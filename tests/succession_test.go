@@ -169,7 +169,7 @@ func TestKeyPutAtOnce(t *testing.T) {
 			}
 			return true
 		}}).open(t, dst.nc.ConnectedUrl())
-		p, err := planInto(t, through(t, way), r, restore.Options{Selection: allStreams, Verify: true})
+		p, err := planInto(t, through(t, way), r, restore.Options{Selection: allStreams, Verify: !erase})
 		must(t, err)
 		res, err := p.Run(t.Context())
 		must(t, err)
