@@ -221,19 +221,19 @@ func TestAwayAtEveryCall(t *testing.T) {
 	for kind, be := range map[string]storage.Backend{"sound": w.both, "damaged": hurt} {
 		for name, look := range w.lookers(t, dst) {
 			t.Run(kind+"/"+strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
-				run := func(at, n int64) (string, error, int64) {
+				run := func(at, n int64) (calls int64, said string, err error) {
 					a := newAbsent(cloneStorage(t, be))
 					r, err := repo.Open(t.Context(), a, secret.New(password), faultOptions(nil))
 					must(t, err)
 					a.arm(at, n)
-					said, err := look(t.Context(), r)
-					return said, err, a.calls.Load()
+					said, err = look(t.Context(), r)
+					return a.calls.Load(), said, err
 				}
-				want, wantErr, calls := run(1, 0)
+				calls, want, wantErr := run(1, 0)
 				t.Logf("%d calls: %s, %v", calls, want, wantErr)
 				for at := int64(1); at <= calls; at++ {
 					for _, n := range []int64{1, 2, math.MaxInt64} {
-						said, err, _ := run(at, n)
+						_, said, err := run(at, n)
 						if errors.Is(err, storage.ErrUnreachable) && !errors.Is(err, repo.ErrCorrupt) && !strings.Contains(err.Error(), "lost") {
 							continue
 						}
