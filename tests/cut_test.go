@@ -83,6 +83,25 @@ func (x *orders) remove(t *testing.T, n int) {
 	for range n {
 		_ = x.st.DeleteMsg(t.Context(), 1+x.rnd.Uint64N(uint64(x.count))) // it may be gone already
 	}
+	eventually(t, func(context.Context) error { return lookAt(t, x.src, "ORDERS").waitsForNothingGone() })
+}
+
+// waitsForNothingGone says whether a consumer waits for a message that is not there: a server drops what was deleted from its consumers some time later.
+func (im image) waitsForNothingGone() error {
+	there := map[string]bool{}
+	for _, m := range im.Messages {
+		seq, _, _ := strings.Cut(m, " ")
+		there[seq] = true
+	}
+	for name, v := range im.Consumers {
+		pending, _ := v.(map[string]any)["state"].(map[string]any)["pending"].(map[string]any)
+		for seq := range pending {
+			if !there[seq] {
+				return fmt.Errorf("consumer %s waits for message %s, which is not there", name, seq)
+			}
+		}
+	}
+	return nil
 }
 
 // consume makes consumers: one that has acknowledged much, one that waits for some, one that wants one tenant only, one that never began.
