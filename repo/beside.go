@@ -25,8 +25,7 @@ func (r *Repo) packsBeside(ctx context.Context, x *index.Index, sizes map[storag
 		bad   error
 	}
 	load := func(ctx context.Context, i int, _ header) (header, error) {
-		load := func(off int64, n int) ([]byte, error) { return r.be.Load(ctx, infos[i].File, off, n) }
-		blobs, err := pack.ReadHeader(infos[i].Size, r.key, load)
+		blobs, err := r.tryHeader(ctx, infos[i])
 		if err != nil {
 			err = fmt.Errorf("look into %v, which no index file lists: %w", infos[i].File, err)
 		}
