@@ -8,11 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"jetsam/internal/digits"
-
 	"golang.org/x/sync/errgroup"
 
 	"jetsam/chunker"
+	"jetsam/internal/digits"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"

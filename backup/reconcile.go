@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/streamlog"

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 	"jetsam/jetstream/legacy"

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )

@@ -9,7 +9,6 @@ import (
 	"runtime"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream/archive"
 )
 

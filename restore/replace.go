@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream"
 )
 

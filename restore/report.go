@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"jetsam/internal/digits"
-
 	"jetsam/internal/strictjson"
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"

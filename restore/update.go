@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream"
 )
 

@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"jetsam/internal/digits"
-
 	"jetsam/jetstream"
 	"jetsam/jetstream/archive"
 )

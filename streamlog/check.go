@@ -10,9 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"jetsam/internal/digits"
-
 	"jetsam/blob"
+	"jetsam/internal/digits"
 	"jetsam/jetstream/archive"
 	"jetsam/repo"
 	"jetsam/snapshot"
